@@ -1,0 +1,5 @@
+"""``python -m grainwise`` is ``grainwise``."""
+
+from grainwise.cli import main
+
+main()

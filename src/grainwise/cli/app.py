@@ -1,0 +1,37 @@
+"""The commands. What a command needs is imported when it runs, so that ``--help`` and ``--version`` answer at once."""
+
+import typer
+
+from grainwise import __version__
+from grainwise.cli.bench import bench
+from grainwise.cli.denoise import denoise
+from grainwise.cli.estimate import estimate
+from grainwise.cli.evaluate import evaluate
+from grainwise.cli.models import models
+from grainwise.cli.train import train
+
+app = typer.Typer(
+    name="grainwise",
+    help="Restores photographs under a compute budget that you choose.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"grainwise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Take what belongs to no command."""
+
+
+for command in (denoise, estimate, models, evaluate, bench, train):
+    app.command()(command)

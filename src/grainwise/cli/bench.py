@@ -1,0 +1,83 @@
+"""grainwise bench."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grainwise.cli.options import Device, Dtype, Json, Model
+
+
+def bench(
+    data: Annotated[Path, typer.Option(help="A folder of clean pictures.")],
+    against: Annotated[str, typer.Option(help="Classical denoisers: opencv-nlm, wavelet, tv, bm3d; with commas.")] = "",
+    model: Model = "default",
+    budgets: Annotated[str, typer.Option(help="Budgets of ours, with commas.")] = "fast,balanced,best",
+    noise: Annotated[str, typer.Option(help="gaussian:25 (255 sigma).")] = "gaussian:25",
+    limit: Annotated[int | None, typer.Option(help="Take the first so many pictures.")] = None,
+    repeats: Annotated[int, typer.Option(help="Timed calls of each method and picture.")] = 3,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for bench.json, .md and .png.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> int:
+    """Compare our plans with classical denoisers: quality, speed and memory, side by side in one run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from grainwise.cli.restorers import ALLOCATOR, pictures_in, restorer_of
+    from grainwise.core.commit import current_commit
+    from grainwise.core.files import whole_file
+    from grainwise.evaluation import report
+    from grainwise.evaluation.baselines import get_baseline
+    from grainwise.evaluation.bench import Contender, dense_conv_rate
+    from grainwise.evaluation.bench import bench as run
+    from grainwise.evaluation.protocol import parse_noise
+    from grainwise.runtime.budget import choose_plan
+    from grainwise.runtime.denoiser import Denoiser
+    from grainwise.runtime.machine import tune_allocator
+
+    noisy = parse_noise(noise)
+    names = [name.strip() for name in against.split(",") if name.strip()]
+    denoiser = Denoiser.from_pretrained(model, device=device, dtype=dtype)  # type: ignore[arg-type]
+    kind = str(denoiser.dtype).removeprefix("torch.")
+    contenders = [
+        Contender(
+            name=f"grainwise {budget}",
+            restore=restorer_of(denoiser, budget),
+            macs_per_pixel=choose_plan(denoiser.weights, budget).measured.macs_per_pixel,
+            device=str(denoiser.device),
+            dtype=kind,
+        )
+        for budget in (text.strip() for text in budgets.split(","))
+    ]
+    contenders += [Contender(name=name, restore=get_baseline(name)) for name in names]
+    result = run(
+        contenders,
+        pictures_in(data, limit),
+        noisy,
+        repeats=repeats,
+        data=data.name,
+        commit=current_commit(),
+        allocator=ALLOCATOR if tune_allocator() else "",
+    )
+    rate = dense_conv_rate(denoiser.dtype)
+    line = {**result.to_json(), "dense_conv_gmacs_per_second": rate}
+    if out is not None:
+        with whole_file(out / "bench.json") as temporary:
+            temporary.write_text(json.dumps(line, indent=1) + "\n")
+        with whole_file(out / "bench.md") as temporary:
+            temporary.write_text(report.markdown(result))
+        report.plot(result.rows, out / "bench.png")
+    if as_json:
+        typer.echo(json.dumps(line))
+        return 0
+    table = Table(*report.headings())
+    for row in result.rows:
+        table.add_row(*report.cells(row))
+    console = Console()
+    console.print(table)
+    console.print(report.caption(result), highlight=False)
+    console.print(f"dense 3x3 convolution, 64 channels, {kind}: {rate:.0f} GMAC/s", highlight=False)
+    return 0

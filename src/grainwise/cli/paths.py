@@ -1,0 +1,73 @@
+"""From the arguments of a command to pairs of input and output files."""
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from grainwise.core.errors import InputError
+from grainwise.core.pictures import SUFFIXES, picture_paths
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to read and where to write it."""
+
+    source: Path
+    target: Path
+
+
+def sources_of(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
+    """(picture, its path below the output folder): files, globs and folders, the latter searched with all sub-folders.
+
+    Raises:
+        InputError: an input is not there, or a glob or folder holds no picture.
+    """
+    found: list[tuple[Path, Path]] = []
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            pictures = [(picture, picture.relative_to(path)) for picture in picture_paths(path)]
+            if not pictures:
+                raise InputError(f"the folder {text} holds no picture ({', '.join(SUFFIXES)})")
+            found += pictures
+        elif path.exists():
+            found.append((path, Path(path.name)))
+        elif glob.has_magic(text):
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+            matches = [match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES]
+            if not matches:
+                raise InputError(f"no picture matches {text}")
+            found += [(match, Path(match.name)) for match in matches]
+        else:
+            raise InputError(f"there is no file or folder {text}; check the path")
+    return list(dict.fromkeys(found))
+
+
+def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
+    """Where each picture goes: ``out`` itself for one file, unless it is a folder; below ``out`` for several.
+
+    Raises:
+        InputError: two pictures would be written to one file, or one over a picture that is read.
+    """
+    sources = sources_of(inputs)
+    single = len(sources) == 1 and not Path(inputs[0]).is_dir()
+    into_folder = out.is_dir() or not single or out.suffix.lower() not in SUFFIXES
+    if not into_folder:
+        jobs = [Job(sources[0][0], out)]
+    elif single and out.suffix and not out.is_dir():
+        raise InputError(f"cannot write {out}: the suffix decides the format; it is one of {', '.join(SUFFIXES)}")
+    elif out.is_file():
+        raise InputError(f"several pictures are written into a folder, and {out} is a file; name a folder with -o")
+    else:
+        jobs = [Job(source, out / below) for source, below in sources]
+    targets: dict[Path, Path] = {}
+    read = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        target = job.target.resolve()
+        if target in read:
+            raise InputError(f"{job.target} is read as well as written; write into another folder")
+        if target in targets:
+            raise InputError(f"{job.source} and {targets[target]} would both be written to {job.target}")
+        targets[target] = job.source
+    return jobs

@@ -1,0 +1,1 @@
+"""What every layer stands on: the image contract, picture files, errors."""

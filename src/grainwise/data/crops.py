@@ -1,0 +1,134 @@
+"""Training batches: textured crops, turned and mirrored, with noise. A batch is a function of its seed and step alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grainwise.core.errors import InputError
+from grainwise.data.corpus import Corpus
+
+GRID = 16
+"""Crops start at multiples of this many pixels; the texture of every such crop is measured once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """``clean`` and ``noisy`` [B, 3, H, W], RGB, clean in [0, 1], noisy unclipped; ``sigma`` [B] in image units."""
+
+    clean: Tensor
+    noisy: Tensor
+    sigma: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on ``device``."""
+        return Batch(*(t.to(device, non_blocking=True) for t in (self.clean, self.noisy, self.sigma)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyCrops:
+    """Makes batches of noisy crops.
+
+    Args:
+        corpus: the pictures.
+        sigma: the least and the greatest noise level, in image units; drawn uniformly for each crop.
+        shares: how many of the crops come from each reduction of the corpus; reductions that are not named are not used.
+        texture: a crop's chance grows with its mean absolute gradient to this power; 0 draws all crops alike.
+        grey: the share of crops that are made grey before the noise, which is then the same in all three channels.
+    """
+
+    corpus: Corpus
+    sigma: tuple[float, float] = (0.0, 75 / 255)
+    shares: Mapping[int, float] = field(default_factory=lambda: {1: 0.45, 2: 0.35, 3: 0.2})
+    texture: float = 1.0
+    grey: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse ranges that make no sense."""
+        low, high = self.sigma
+        if not 0 <= low <= high <= 1:
+            raise InputError(f"the noise levels run from low to high within [0, 1], got {self.sigma}")
+        if self.texture < 0 or not 0 <= self.grey <= 1:
+            raise InputError(f"texture must be >= 0 and grey in [0, 1], got {self.texture} and {self.grey}")
+        held = {entry.reduction for entry in self.corpus.entries}
+        if not set(self.shares) <= held or min(self.shares.values(), default=0) <= 0:
+            raise InputError(f"shares are positive, for reductions among {sorted(held)}, got {dict(self.shares)}")
+
+    def sampler(self, size: int) -> "CropSampler":
+        """What draws crops of ``size`` pixels a side."""
+        return CropSampler(self.corpus, size, shares=self.shares, texture=self.texture)
+
+    def batch(self, sampler: "CropSampler", count: int, seed: tuple[int, ...]) -> Batch:
+        """``count`` crops; the same ``seed`` gives the same batch."""
+        generator = np.random.default_rng(seed)
+        crops = np.stack([sampler.draw(generator) for _ in range(count)])
+        clean = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255)
+        if self.grey > 0:
+            chosen = torch.from_numpy(generator.random(count) < self.grey)
+            clean[chosen] = clean[chosen].mean(1, keepdim=True)
+        sigma = torch.from_numpy(generator.uniform(*self.sigma, count).astype(np.float32))
+        noise = torch.from_numpy(generator.standard_normal(clean.shape, np.float32))
+        if self.grey > 0:
+            noise[chosen] = noise[chosen, :1]
+        return Batch(clean, clean + sigma.view(-1, 1, 1, 1) * noise, sigma)
+
+
+class CropSampler:
+    """Draws [size, size, 3] uint8 crops of a corpus, textured ones more often, in one of the 8 orientations."""
+
+    def __init__(self, corpus: Corpus, size: int, *, shares: Mapping[int, float], texture: float) -> None:
+        """Measure the texture of every crop on the grid once."""
+        self.corpus, self.size = corpus, size
+        scores = [_texture(corpus.picture(index), size) ** texture for index in range(len(corpus))]
+        self.columns = [score.shape[1] for score in scores]
+        self.first = np.concatenate([[0], np.cumsum([score.size for score in scores])])
+        totals = dict.fromkeys(shares, 0.0)
+        for entry, score in zip(corpus.entries, scores, strict=True):
+            if entry.reduction in totals:
+                totals[entry.reduction] += float(score.sum())
+        if 0.0 in totals.values():
+            raise InputError(f"no picture of a reduction is as large as the crops, {size} pixels a side: {totals}")
+        weights = [
+            score.ravel() * (shares.get(entry.reduction, 0.0) / totals.get(entry.reduction, 1.0))
+            for entry, score in zip(corpus.entries, scores, strict=True)
+        ]
+        self.cumulative = np.cumsum(np.concatenate(weights))
+
+    def draw(self, generator: np.random.Generator) -> np.ndarray:
+        """One crop."""
+        cell = int(np.searchsorted(self.cumulative, generator.random() * self.cumulative[-1], "right"))
+        cell = min(cell, len(self.cumulative) - 1)
+        index = int(np.searchsorted(self.first, cell, "right")) - 1
+        row, column = divmod(cell - int(self.first[index]), self.columns[index])
+        picture = self.corpus.picture(index)
+        shift = generator.integers(0, GRID, 2)
+        top = min(row * GRID + int(shift[0]), picture.shape[0] - self.size)
+        left = min(column * GRID + int(shift[1]), picture.shape[1] - self.size)
+        crop = picture[top : top + self.size, left : left + self.size]
+        return turned(crop, int(generator.integers(8)))
+
+
+def turned(crop: np.ndarray, orientation: int) -> np.ndarray:
+    """One of the 8 orientations of [H, W, C]: quarter turns 0 to 3, then the same mirrored."""
+    crop = np.rot90(crop, orientation % 4)
+    return crop[:, ::-1] if orientation >= 4 else crop
+
+
+def _texture(picture: np.ndarray, size: int) -> np.ndarray:
+    """The mean absolute gradient of each crop on the grid, in [0, 1], at least half a step of 8 bits; [rows, columns]."""
+    height, width = picture.shape[:2]
+    if min(height, width) < size:
+        return np.zeros((0, 0))
+    luma = picture.astype(np.float32).mean(2)
+    gradient = np.zeros_like(luma)
+    gradient[:, 1:] += np.abs(np.diff(luma, axis=1))
+    gradient[1:] += np.abs(np.diff(luma, axis=0))
+    total = np.zeros((height + 1, width + 1))
+    total[1:, 1:] = gradient.cumsum(0, dtype=np.float64).cumsum(1)
+    rows = np.arange(0, height - size + 1, GRID)[:, None]
+    columns = np.arange(0, width - size + 1, GRID)[None]
+    inside = total[rows + size, columns + size] - total[rows, columns + size] - total[rows + size, columns]
+    inside += total[rows, columns]
+    return np.maximum(inside / (2 * size**2 * 255), 0.5 / 255)

@@ -1,0 +1,138 @@
+"""Weights files: safetensors that say what they are. Loading one runs no code of the file's.
+
+The header holds one JSON object under the key ``grainwise``: the network's name and configuration, and the card.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from grainwise.core.errors import InputError, PlanError, UnknownNameError, WeightsError
+from grainwise.core.files import whole_file
+from grainwise.networks.network import Network
+from grainwise.networks.registry import create_network, name_of
+from grainwise.primitives.channels import ChannelPlan
+
+FORMAT = 1
+SHIPPED = ("default",)
+"""Names of the weights inside the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPlan:
+    """One plan that a weights file recommends, and what was measured of it.
+
+    Args:
+        plan: as text, see `ChannelPlan`.
+        macs_per_pixel: its cost.
+        psnr: protocol, data set and level -> dB, such as ``"rgb-u8 cbsd68 gaussian:25"``.
+        name: ``fast``, ``balanced`` or ``best``, or empty.
+    """
+
+    plan: str
+    macs_per_pixel: int
+    psnr: dict[str, float] = field(default_factory=dict)
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a weights file says of itself.
+
+    Args:
+        licence: of the weights.
+        data: the pictures that taught it, each with its licence.
+        recipe: the command that rebuilds it.
+        commit: of the package, at the start of the training.
+        steps: optimiser steps.
+        seconds: training time.
+        device: what it was trained on.
+        plans: the plans to choose from, cheapest first.
+    """
+
+    licence: str
+    data: tuple[str, ...]
+    recipe: str
+    commit: str
+    steps: int
+    seconds: float
+    device: str
+    plans: tuple[MeasuredPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A network with its weights, and the card of the file that they came from."""
+
+    name: str
+    network: Network
+    card: Card
+
+    def plans(self) -> dict[ChannelPlan, MeasuredPlan]:
+        """The recommended plans, cheapest first."""
+        return {self.network.space.parse(measured.plan): measured for measured in self.card.plans}
+
+
+def save_weights(path: Path, network: Network, card: Card) -> None:
+    """Write the weights in half precision, with their spec and card."""
+    header = {"format": FORMAT, "network": name_of(network), "config": network.config, "card": asdict(card)}
+    tensors = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, {"grainwise": json.dumps(header)})
+
+
+def load_weights(name_or_path: str | Path) -> Weights:
+    """Load shipped weights by name, or a file by its path.
+
+    Raises:
+        UnknownNameError: neither a shipped name nor a path of a file.
+        WeightsError: the file is damaged, not one of grainwise, or of a newer version of it.
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) in SHIPPED:
+        path = Path(str(resources.files("grainwise") / "weights" / f"{name_or_path}.safetensors"))
+    elif not path.is_file():
+        if path.suffix or len(path.parts) > 1:
+            raise WeightsError(
+                f"there is no weights file {path}; give the path of one, or a name: {', '.join(SHIPPED)}"
+            )
+        raise UnknownNameError("model", str(name_or_path), SHIPPED)
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("grainwise")
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 -- not a mapping
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is no readable weights file ({error}); get it anew") from None
+    if text is None:
+        raise WeightsError(f"{path} is a safetensors file, but not one of grainwise: its header has no such entry")
+    return _build(path, text, tensors)
+
+
+def _build(path: Path, text: str, tensors: dict[str, torch.Tensor]) -> Weights:
+    try:
+        header: dict[str, Any] = json.loads(text)
+        if header["format"] > FORMAT:
+            raise WeightsError(f"{path} has format {header['format']}, this grainwise reads up to {FORMAT}; update it")
+        network = create_network(header["network"], header["config"])
+        network.load_state_dict(tensors)
+        card = _card(header["card"])
+        weights = Weights(path.stem, network.eval().requires_grad_(False), card)
+        if not weights.plans():
+            raise WeightsError(f"{path} recommends no plan; save it with at least one in its card")
+    except (ValueError, KeyError, TypeError, RuntimeError, InputError, PlanError) as error:
+        message = " ".join(str(error).split())
+        raise WeightsError(
+            f"{path} does not hold the network that its header describes ({message}); get it anew"
+        ) from None
+    return weights
+
+
+def _card(fields: dict[str, Any]) -> Card:
+    plans = tuple(MeasuredPlan(**measured) for measured in fields["plans"])
+    return Card(**{**fields, "data": tuple(fields["data"]), "plans": plans})

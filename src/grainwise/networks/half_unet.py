@@ -1,0 +1,153 @@
+"""The default network: a residual U-Net at half resolution, conditioned on the noise level, of plain dense 3x3 convolutions.
+
+Why this and nothing newer: it gives the most PSNR per CPU second (LOG.md, block bake-off). A dense 3x3 convolution runs near
+the peak rate of a CPU; depthwise convolutions and norms do not. Half resolution saves three quarters of the memory traffic.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from grainwise.core.errors import InputError
+from grainwise.networks.network import Facts, Network, noise_map, pad_to_multiple
+from grainwise.primitives.channels import ChannelDim, ChannelSpace
+from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet
+
+SMALLEST_LEVEL0 = 16
+"""A narrower stream cannot carry the noise of a 2x2 block of RGB pixels (12 values): it stalls near 24.5 dB at sigma 25."""
+
+
+class MakesBlock(Protocol):
+    """Makes the block of a level: a module called as ``block(x, *at)`` that keeps the shape."""
+
+    def __call__(self, convs: ConvSet, dim: ChannelDim, *, reduction: int) -> nn.Module:
+        """Build the block of ``dim`` channels."""
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), both 3x3."""
+
+    def __init__(self, convs: ConvSet, dim: ChannelDim, *, reduction: int) -> None:
+        """Build both convolutions."""
+        super().__init__()
+        self.conv1 = convs.conv(dim, dim, 3, reduction=reduction)
+        self.conv2 = convs.conv(dim, dim, 3, reduction=reduction)
+
+    def forward(self, x: Tensor, *at: Any) -> Tensor:
+        """[B, C, H, W] -> the same."""
+        return x + self.conv2(F.relu_(self.conv1(x, *at)), *at)
+
+
+class HalfUNet(Network):
+    """Three or more levels at 1/2, 1/4, 1/8 ... resolution; skip connections are added.
+
+    Args:
+        widths: for each level, the allowed channel counts, ascending; level 0 from 16.
+        blocks: for each level, the number of blocks on each side of the U (the coarsest level has one side only).
+        channels: channels of the picture.
+        sigma_max: the greatest noise level of its training, in image units.
+        convs: the kinds of convolution.
+        block: the block.
+    """
+
+    def __init__(
+        self,
+        *,
+        widths: Sequence[Sequence[int]] = ((16, 24, 32, 40, 48), (32, 48, 64, 80, 96), (64, 96, 128, 160, 192)),
+        blocks: Sequence[int] = (2, 2, 2),
+        channels: int = 3,
+        sigma_max: float = 75 / 255,
+        convs: ConvSet = SLIMMABLE,
+        block: MakesBlock = ResidualBlock,
+    ) -> None:
+        """Build every level at its greatest width."""
+        super().__init__()
+        if len(widths) != len(blocks) or len(widths) < 2 or min(blocks, default=0) < 1:
+            raise InputError(f"each of at least 2 levels needs widths and blocks, got {len(widths)} and {list(blocks)}")
+        if min(widths[0]) < SMALLEST_LEVEL0:
+            raise InputError(f"level 0 needs at least {SMALLEST_LEVEL0} channels, got {list(widths[0])}")
+        dims = [ChannelDim(f"level{i}", tuple(level)) for i, level in enumerate(widths)]
+        reductions = [2 ** (i + 1) for i in range(len(dims))]
+        self._config = {
+            "widths": [list(level) for level in widths],
+            "blocks": list(blocks),
+            "channels": channels,
+            "sigma_max": sigma_max,
+        }
+        self.space = ChannelSpace(tuple(dims))
+        self.facts = Facts(
+            channels=channels,
+            scale=1,
+            size_multiple=reductions[-1],
+            halo=_halo(reductions, blocks),
+            needs_sigma=True,
+            sigma_max=sigma_max,
+            exact_tiles=True,
+        )
+
+        def side(level: int) -> nn.ModuleList:
+            return nn.ModuleList(block(convs, dims[level], reduction=reductions[level]) for _ in range(blocks[level]))
+
+        last = len(dims) - 1
+        self.head = convs.conv(4 * channels + 1, dims[0], 3, reduction=2)
+        self.encoder = nn.ModuleList(side(level) for level in range(last))
+        self.down = nn.ModuleList(
+            convs.conv(fine, coarse, 2, stride=2, bias=False, reduction=reduction)
+            for (fine, coarse), reduction in zip(pairwise(dims), reductions[1:], strict=True)
+        )
+        self.middle = side(last)
+        self.up = nn.ModuleList(
+            convs.transposed(coarse, fine, 2, bias=False, reduction=reduction)
+            for (fine, coarse), reduction in zip(pairwise(dims), reductions, strict=False)
+        )
+        self.decoder = nn.ModuleList(side(level) for level in range(last))
+        self.tail = convs.conv(dims[0], 4 * channels, 3, reduction=2)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Widths, blocks, channels and the greatest noise level."""
+        return self._config
+
+    def forward(self, x: Tensor, *at: Any, sigma: Tensor) -> Tensor:
+        """See `Network.forward`. The stream is channels_last, in the dtype of the weights; the last sum is in that of ``x``."""
+        if x.ndim != 4 or x.shape[1] != self.facts.channels:
+            raise InputError(f"the network takes [B, {self.facts.channels}, H, W], got {list(x.shape)}")
+        height, width = x.shape[2:]
+        level = noise_map(sigma, x)
+        stream = self._to_stream(pad_to_multiple(x, self.facts.size_multiple), level)
+        stream = self.head(stream, *at)
+        skips = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            for block in blocks:
+                stream = block(stream, *at)
+            skips.append(stream)
+            stream = down(stream, *at)
+        for block in self.middle:
+            stream = block(stream, *at)
+        for blocks, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
+            stream = up(stream, *at) + skip
+            for block in blocks:
+                stream = block(stream, *at)
+        residual = F.pixel_shuffle(self.tail(stream, *at), 2)[:, :, :height, :width]
+        return x - residual.to(x.dtype)
+
+    def _to_stream(self, x: Tensor, level: Tensor) -> Tensor:
+        """Half resolution: 4 phases of each colour, centred (bfloat16 is finer there), then sigma: [B, 4C + 1, H / 2, W / 2]."""
+        fine = F.pixel_unshuffle(x, 2).sub_(0.5)
+        if level.shape[2:] == (1, 1):
+            plane = level.expand(-1, -1, *fine.shape[2:])
+        else:
+            plane = F.avg_pool2d(pad_to_multiple(level, self.facts.size_multiple), 2)
+        dtype = self.head.weight.dtype
+        return torch.cat([fine, plane], 1).to(dtype, memory_format=torch.channels_last)
+
+
+def _halo(reductions: Sequence[int], blocks: Sequence[int]) -> int:
+    """The receptive-field radius: head and tail, two 3x3 convolutions a block, and the alignment of the coarsest grid."""
+    sides = [2] * (len(blocks) - 1) + [1]
+    convolutions = sum(2 * r * n * side for r, n, side in zip(reductions, blocks, sides, strict=True))
+    return 2 * reductions[0] + convolutions + reductions[-1]

@@ -1,0 +1,36 @@
+"""Every network of the package, by name."""
+
+from typing import Any
+
+from grainwise.core.errors import InputError, UnknownNameError
+from grainwise.networks.half_unet import HalfUNet
+from grainwise.networks.network import Network
+
+NETWORKS: dict[str, type[Network]] = {"half_unet": HalfUNet}
+
+
+def create_network(name: str, config: dict[str, Any] | None = None) -> Network:
+    """A new network with fresh weights.
+
+    Raises:
+        UnknownNameError: no network has that name.
+        InputError: ``config`` does not fit its constructor.
+    """
+    if name not in NETWORKS:
+        raise UnknownNameError("network", name, NETWORKS)
+    try:
+        return NETWORKS[name](**(config or {}))
+    except TypeError as error:
+        raise InputError(f"the network {name} cannot be built: {error}") from None
+
+
+def name_of(network: Network) -> str:
+    """The registered name of a network's class.
+
+    Raises:
+        UnknownNameError: the class is not registered.
+    """
+    for name, kind in NETWORKS.items():
+        if type(network) is kind:
+            return name
+    raise UnknownNameError("network class", type(network).__name__, (kind.__name__ for kind in NETWORKS.values()))

@@ -1,0 +1,317 @@
+"""Slimmable convolutions: one weight, sliced by a channel plan that is an argument of every call.
+
+Shape letters: B batch, C input channels and D output channels at the plan, H and W size. A layer's weights are those of the
+torch layer at full width, under the same parameter names, so that a state dict moves between the two.
+
+Source: DDS-Net, section III-A (dynamic slimmable convolution: the first channels of a weight); the prefix per concatenated
+part is what its decoder needs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from grainwise.core.errors import InputError
+from grainwise.primitives.channels import ChannelDim, ChannelPlan, Channels, Runs
+
+Layout = ChannelDim | int | Channels
+
+
+def take_channels(tensor: Tensor, runs: Runs, dim: int) -> Tensor:
+    """The channels of ``tensor`` that ``runs`` keeps along ``dim``; a view where there is one run."""
+    if len(runs) == 1:
+        start, length = runs[0]
+        return tensor if length == tensor.shape[dim] else tensor.narrow(dim, start, length)
+    if sum(length for _, length in runs) == tensor.shape[dim]:
+        return tensor
+    return torch.cat([tensor.narrow(dim, start, length) for start, length in runs], dim)
+
+
+def slim_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, inputs: Runs, outputs: Runs, stride: int = 1, padding: int = 0
+) -> Tensor:
+    """Convolve ``x`` [B, C, H, W] with the kept input and output channels of ``weight`` [widest D, widest C, k, k]."""
+    weight = take_channels(take_channels(weight, outputs, 0), inputs, 1)
+    bias = None if bias is None else take_channels(bias, outputs, 0)
+    return F.conv2d(x, weight, bias, stride, padding)
+
+
+def slim_depthwise_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, channels: Runs, stride: int = 1, padding: int = 0
+) -> Tensor:
+    """Convolve each channel of ``x`` [B, C, H, W] with its own kernel, a kept row of ``weight`` [widest C, 1, k, k]."""
+    weight = take_channels(weight, channels, 0)
+    bias = None if bias is None else take_channels(bias, channels, 0)
+    return F.conv2d(x, weight, bias, stride, padding, groups=weight.shape[0])
+
+
+def slim_conv_transpose2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, inputs: Runs, outputs: Runs, stride: int = 1
+) -> Tensor:
+    """Transposed convolution of ``x`` [B, C, H, W] with the kept channels of ``weight`` [widest C, widest D, k, k]."""
+    weight = take_channels(take_channels(weight, inputs, 0), outputs, 1)
+    bias = None if bias is None else take_channels(bias, outputs, 0)
+    return F.conv_transpose2d(x, weight, bias, stride)
+
+
+class SlimLayer(nn.Module, ABC):
+    """A layer whose width is an argument: ``layer(x, plan)``.
+
+    Args:
+        reduction: how many network-input pixels, along one side, one output pixel of this layer stands for; the cost of
+            the layer per input pixel follows from it.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, inputs: Layout, outputs: Layout, *, reduction: int) -> None:
+        """Keep the two layouts."""
+        super().__init__()
+        if reduction < 1:
+            raise InputError(
+                f"reduction is the number of input pixels along a side of one output pixel, got {reduction}"
+            )
+        self.inputs, self.outputs, self.reduction = Channels.of(inputs), Channels.of(outputs), reduction
+
+    @abstractmethod
+    def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
+        """The layer at ``plan``; ``x`` [B, C, H, W] has the input width of that plan."""
+
+    @abstractmethod
+    def extract(self, plan: ChannelPlan) -> nn.Module:
+        """The torch layer that equals this one at ``plan``, with contiguous weights of its own."""
+
+    @abstractmethod
+    def macs_per_pixel(self, plan: ChannelPlan) -> float:
+        """Multiply-adds per input pixel of the network, in closed form; bias not counted."""
+
+    def extra_repr(self) -> str:
+        """The shape of the full weight."""
+        return f"{tuple(self.weight.shape)}, reduction={self.reduction}"
+
+    def _adopt(self, reference: nn.Conv2d | nn.ConvTranspose2d) -> None:
+        self.weight, self.bias = reference.weight, reference.bias
+
+    def _check(self, x: Tensor, plan: ChannelPlan) -> None:
+        if x.ndim != 4 or x.shape[1] != self.inputs.width(plan):
+            raise InputError(
+                f"the layer takes [B, {self.inputs.width(plan)}, H, W] at the plan {plan}, got {list(x.shape)}"
+            )
+
+
+def _copied(layer: nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    layer = layer.to(device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None and layer.bias is not None:
+            layer.bias.copy_(bias)
+    return layer
+
+
+class SlimConv2d(SlimLayer):
+    """A dense convolution, padded so that stride 1 keeps the size (odd kernels) and a stride equal to the kernel tiles it."""
+
+    def __init__(
+        self,
+        inputs: Layout,
+        outputs: Layout,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        bias: bool = True,
+        reduction: int = 1,
+    ) -> None:
+        """Make the full-width weight with torch's own initialisation."""
+        super().__init__(inputs, outputs, reduction=reduction)
+        self.kernel, self.stride, self.padding = kernel, stride, same_padding(kernel, stride)
+        self._adopt(nn.Conv2d(self.inputs.widest, self.outputs.widest, kernel, stride, self.padding, bias=bias))
+
+    def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
+        """[B, C, H, W] -> [B, D, H / stride, W / stride]."""
+        self._check(x, plan)
+        return slim_conv2d(
+            x,
+            self.weight,
+            self.bias,
+            inputs=self.inputs.runs(plan),
+            outputs=self.outputs.runs(plan),
+            stride=self.stride,
+            padding=self.padding,
+        )
+
+    def extract(self, plan: ChannelPlan) -> nn.Module:
+        """The `torch.nn.Conv2d` of ``plan``."""
+        rows, columns = self.outputs.runs(plan), self.inputs.runs(plan)
+        plain = nn.utils.skip_init(
+            nn.Conv2d,
+            self.inputs.width(plan),
+            self.outputs.width(plan),
+            self.kernel,
+            self.stride,
+            self.padding,
+            bias=self.bias is not None,
+        )
+        weight = take_channels(take_channels(self.weight, rows, 0), columns, 1)
+        return _copied(plain, weight, None if self.bias is None else take_channels(self.bias, rows, 0))
+
+    def macs_per_pixel(self, plan: ChannelPlan) -> float:
+        """k * k * C * D / reduction^2."""
+        return self.kernel**2 * self.inputs.width(plan) * self.outputs.width(plan) / self.reduction**2
+
+
+class SlimDepthwiseConv2d(SlimLayer):
+    """A depthwise convolution: channel i of the output sees channel i of the input."""
+
+    def __init__(
+        self, channels: Layout, kernel: int = 3, *, stride: int = 1, bias: bool = True, reduction: int = 1
+    ) -> None:
+        """Make the full-width weight with torch's own initialisation."""
+        super().__init__(channels, channels, reduction=reduction)
+        self.kernel, self.stride, self.padding = kernel, stride, same_padding(kernel, stride)
+        width = self.inputs.widest
+        self._adopt(nn.Conv2d(width, width, kernel, stride, self.padding, groups=width, bias=bias))
+
+    def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
+        """[B, C, H, W] -> [B, C, H / stride, W / stride]."""
+        self._check(x, plan)
+        runs = self.inputs.runs(plan)
+        return slim_depthwise_conv2d(x, self.weight, self.bias, channels=runs, stride=self.stride, padding=self.padding)
+
+    def extract(self, plan: ChannelPlan) -> nn.Module:
+        """The grouped `torch.nn.Conv2d` of ``plan``."""
+        runs, width = self.inputs.runs(plan), self.inputs.width(plan)
+        plain = nn.utils.skip_init(
+            nn.Conv2d, width, width, self.kernel, self.stride, self.padding, groups=width, bias=self.bias is not None
+        )
+        bias = None if self.bias is None else take_channels(self.bias, runs, 0)
+        return _copied(plain, take_channels(self.weight, runs, 0), bias)
+
+    def macs_per_pixel(self, plan: ChannelPlan) -> float:
+        """k * k * C / reduction^2."""
+        return self.kernel**2 * self.inputs.width(plan) / self.reduction**2
+
+
+class SlimConvTranspose2d(SlimLayer):
+    """A transposed convolution whose kernel equals its stride: every input pixel becomes a block of its own."""
+
+    def __init__(
+        self, inputs: Layout, outputs: Layout, stride: int = 2, *, bias: bool = True, reduction: int = 1
+    ) -> None:
+        """Make the full-width weight with torch's own initialisation."""
+        super().__init__(inputs, outputs, reduction=reduction)
+        self.stride = stride
+        self._adopt(nn.ConvTranspose2d(self.inputs.widest, self.outputs.widest, stride, stride, bias=bias))
+
+    def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
+        """[B, C, H, W] -> [B, D, stride * H, stride * W]."""
+        self._check(x, plan)
+        runs = {"inputs": self.inputs.runs(plan), "outputs": self.outputs.runs(plan)}
+        return slim_conv_transpose2d(x, self.weight, self.bias, stride=self.stride, **runs)
+
+    def extract(self, plan: ChannelPlan) -> nn.Module:
+        """The `torch.nn.ConvTranspose2d` of ``plan``."""
+        rows, columns = self.inputs.runs(plan), self.outputs.runs(plan)
+        plain = nn.utils.skip_init(
+            nn.ConvTranspose2d,
+            self.inputs.width(plan),
+            self.outputs.width(plan),
+            self.stride,
+            self.stride,
+            bias=self.bias is not None,
+        )
+        weight = take_channels(take_channels(self.weight, rows, 0), columns, 1)
+        return _copied(plain, weight, None if self.bias is None else take_channels(self.bias, columns, 0))
+
+    def macs_per_pixel(self, plan: ChannelPlan) -> float:
+        """C * D / reduction^2: each output pixel has one tap."""
+        return self.inputs.width(plan) * self.outputs.width(plan) / self.reduction**2
+
+
+def same_padding(kernel: int, stride: int) -> int:
+    """The padding that keeps the size of an odd kernel, or none where the kernel tiles the picture.
+
+    Raises:
+        InputError: an even kernel that is not equal to its stride has no symmetric padding.
+    """
+    if kernel == stride:
+        return 0
+    if kernel % 2 == 0:
+        raise InputError(f"an even kernel must equal its stride, got kernel {kernel} and stride {stride}")
+    return kernel // 2
+
+
+class MakesConv(Protocol):
+    """Makes a dense convolution."""
+
+    def __call__(
+        self,
+        inputs: Layout,
+        outputs: Layout,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        bias: bool = True,
+        reduction: int = 1,
+    ) -> nn.Module:
+        """See `SlimConv2d`."""
+
+
+class MakesDepthwise(Protocol):
+    """Makes a depthwise convolution."""
+
+    def __call__(
+        self, channels: Layout, kernel: int = 3, *, stride: int = 1, bias: bool = True, reduction: int = 1
+    ) -> nn.Module:
+        """See `SlimDepthwiseConv2d`."""
+
+
+class MakesTransposed(Protocol):
+    """Makes a transposed convolution."""
+
+    def __call__(
+        self, inputs: Layout, outputs: Layout, stride: int = 2, *, bias: bool = True, reduction: int = 1
+    ) -> nn.Module:
+        """See `SlimConvTranspose2d`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvSet:
+    """The kinds of convolution that a network is built of. A network is written once, and the set is handed to it.
+
+    The layers are called as ``layer(x, *at)``, where ``at`` is whatever the kind takes at run time: a plan for slimmable
+    layers, a plan and a level for level-conditioned ones, nothing for the plain layers of an extracted network.
+    """
+
+    conv: MakesConv
+    depthwise: MakesDepthwise
+    transposed: MakesTransposed
+
+
+SLIMMABLE = ConvSet(conv=SlimConv2d, depthwise=SlimDepthwiseConv2d, transposed=SlimConvTranspose2d)
+
+
+def extract(module: nn.Module, plan: ChannelPlan) -> nn.Module:
+    """A copy of ``module`` in which every slimmable layer is replaced by its plain layer at ``plan``.
+
+    Modules without slimmable layers are shared, not copied; they hold no weights of a plan.
+    """
+    if isinstance(module, SlimLayer):
+        return module.extract(plan)
+    if not any(isinstance(part, SlimLayer) for part in module.modules()):
+        return module
+    plain = object.__new__(type(module))
+    plain.__dict__ = {**module.__dict__, "_modules": {}}
+    for name, child in module._modules.items():
+        plain._modules[name] = None if child is None else extract(child, plan)
+    return plain
+
+
+def slim_layers(module: nn.Module) -> Sequence[SlimLayer]:
+    """Every slimmable layer of ``module``, in order."""
+    return [part for part in module.modules() if isinstance(part, SlimLayer)]

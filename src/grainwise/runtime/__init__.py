@@ -1,0 +1,1 @@
+"""How a picture is restored: noise level, budget, plan, tiles, machine."""

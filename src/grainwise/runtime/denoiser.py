@@ -1,0 +1,282 @@
+"""The denoiser: a picture in, the same picture without its noise out, at the budget that the caller chose.
+
+Its way: noise level, budget, plan, tiles; each tile through the extracted network of the plan; stitched. Calls do not
+share state but a cache of extracted networks, so that one denoiser serves many threads.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from grainwise.core.errors import Cancelled, InputError
+from grainwise.core.image import as_hwc, like_input
+from grainwise.networks.checkpoint import Weights, load_weights
+from grainwise.primitives.channels import ChannelPlan
+from grainwise.runtime import machine, memory
+from grainwise.runtime.budget import choose_plan
+from grainwise.runtime.noise_level import MAP_HALO, NoiseEstimate, estimate_noise
+from grainwise.runtime.tiles import Box, Tile, plan_tiles
+
+Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.floating]
+ProgressCallback = Callable[[float], object]
+"""Called with the finished share of the work, 0 to 1; returning False cancels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """A restored picture and how it was made.
+
+    Attributes:
+        image: of the type, depth and shape of the input.
+        sigma: noise level that the network was told, in image units: the estimate or the caller's, times the strength;
+            the mean of the map where it varies.
+        estimate: the blind estimate, or None where the caller gave the level.
+        plan: the channel plan.
+        macs_per_pixel: its cost.
+        tiles: number of tiles.
+        seconds: of the whole call.
+        seconds_estimate: of these, the noise estimate.
+    """
+
+    image: Image | Tensor
+    sigma: float
+    estimate: NoiseEstimate | None
+    plan: ChannelPlan
+    macs_per_pixel: float
+    tiles: int
+    seconds: float
+    seconds_estimate: float
+
+
+class Denoiser:
+    """Removes noise from pictures.
+
+    Args:
+        weights: the network with its card.
+        device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        dtype: of the arithmetic: ``"auto"`` (bfloat16 where the hardware multiplies it), ``"float32"``, ``"bfloat16"``,
+            ``"float16"`` (GPU only).
+        max_memory: what the process may take, in MB (2**20 bytes), pictures included; None allows half of what is free.
+
+    Raises:
+        InputError: a device or dtype that is not there.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        device: str = "auto",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        max_memory: float | None = None,
+    ) -> None:
+        """Choose device and dtype, and prepare the allocator."""
+        machine.tune_allocator()
+        self.weights = weights
+        self.device = machine.find_device(device)
+        self.dtype = machine.find_dtype(dtype, self.device)
+        if max_memory is not None and not max_memory > 0:
+            raise InputError(f"max_memory is a number of MB above 0, got {max_memory!r}")
+        self.max_memory = max_memory
+        self._extracted: dict[ChannelPlan, nn.Module] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        max_memory: float | None = None,
+    ) -> "Denoiser":
+        """A denoiser with shipped weights (``"default"``, or None) or with those of a file.
+
+        Raises:
+            UnknownNameError, WeightsError: no such weights, or a damaged file.
+            InputError: a device or dtype that is not there.
+        """
+        weights = load_weights("default" if name_or_path is None else name_or_path)
+        return cls(weights, device=device, dtype=dtype, max_memory=max_memory)
+
+    def __call__(
+        self,
+        image: Image | Tensor,
+        budget: str | float = "balanced",
+        strength: float = 1.0,
+        sigma: float | npt.NDArray[np.floating] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Image | Tensor:
+        """The picture without its noise; see `restore`, which also tells how it was made."""
+        return self.restore(image, budget, strength, sigma, progress).image
+
+    def restore(
+        self,
+        image: Image | Tensor,
+        budget: str | float = "balanced",
+        strength: float = 1.0,
+        sigma: float | npt.NDArray[np.floating] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Restoration:
+        """Remove the noise of one picture.
+
+        Args:
+            image: NumPy HWC (C = 1 or 3; uint8, uint16, or floats in [0, 1]) or torch BCHW with B = 1. Never changed.
+            budget: ``"fast"``, ``"balanced"``, ``"best"``, or MACs/px as a number or text such as ``"50k"``.
+            strength: 0 to 2; multiplies the noise level: 1 removes the noise, 0 gives back the picture.
+            sigma: noise level in image units, [0, 1]: one figure or a map HW; None estimates it.
+            progress: called after each tile; returning False cancels.
+
+        Returns:
+            The picture, of the type, depth and shape of ``image``. Integer pictures are clipped and rounded; floats are
+            not clipped.
+
+        Raises:
+            InputError: a picture, strength or level that cannot be used; not enough memory allowed.
+            BudgetError: a budget that cannot be read or met.
+            Cancelled: ``progress`` returned False.
+        """
+        start = time.perf_counter()
+        choice = choose_plan(self.weights, budget)
+        if not 0 <= strength <= 2:
+            raise InputError(f"strength lies in 0 to 2, got {strength!r}")
+        pixels = as_hwc(image)
+        height, width = pixels.shape[:2]
+        estimate = self._estimate(pixels, sigma, strength)
+        seconds_estimate = time.perf_counter() - start
+        level = _Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, (height, width))
+        if level.mean == 0:
+            out, tiles = pixels.copy(), ()
+        else:
+            out = np.empty_like(pixels, order="C")
+            tiles = self._tiles(pixels, choice.plan)
+            self._run(tiles, pixels, out, self._network(choice.plan), level, progress)
+        return Restoration(
+            image=like_input(out, image),
+            sigma=level.mean,
+            estimate=estimate,
+            plan=choice.plan,
+            macs_per_pixel=choice.measured.macs_per_pixel,
+            tiles=len(tiles),
+            seconds=time.perf_counter() - start,
+            seconds_estimate=seconds_estimate,
+        )
+
+    def _estimate(self, pixels: Image, sigma: float | Image | None, strength: float) -> NoiseEstimate | None:
+        return estimate_noise(pixels) if sigma is None and strength > 0 else None
+
+    def _network(self, plan: ChannelPlan) -> nn.Module:
+        """The extracted network of ``plan`` on the device, made once."""
+        with self._lock:
+            if plan not in self._extracted:
+                plain = self.weights.network.extract(plan).to(self.device, self.dtype)
+                self._extracted[plan] = plain.to(memory_format=torch.channels_last)
+            return self._extracted[plan]
+
+    def _tiles(self, pixels: Image, plan: ChannelPlan) -> tuple[Tile, ...]:
+        facts = self.weights.network.facts
+        if self.max_memory is None:
+            free = memory.available_bytes() / 2
+        else:
+            free = self.max_memory * 2**20 - memory.resident_bytes()
+        height, width = pixels.shape[:2]
+        side = memory.tile_side(
+            height,
+            width,
+            free=int(free) - pixels.nbytes,
+            bytes_per_pixel=memory.tile_bytes_per_pixel(plan.entries[0][1], self.dtype.itemsize),
+            halo=facts.halo,
+            multiple=facts.size_multiple,
+        )
+        return plan_tiles(height, width, size=side, halo=facts.halo, multiple=facts.size_multiple)
+
+    def _run(
+        self,
+        tiles: tuple[Tile, ...],
+        pixels: Image,
+        out: Image,
+        network: nn.Module,
+        level: "_Level",
+        progress: ProgressCallback | None,
+    ) -> None:
+        total = sum(tile.read.area for tile in tiles)
+        done = 0
+        with torch.inference_mode():
+            for tile in tiles:
+                x = _to_tensor(pixels[tile.read.slices], self.device)
+                y = network(x, sigma=level.of(tile.read, pixels, self.device))
+                inner = tile.write.within(tile.read)
+                out[tile.write.slices] = _to_pixels(y[0, :, *inner.slices], out)
+                done += tile.read.area
+                if progress is not None and progress(done / total) is False:
+                    raise Cancelled(f"cancelled after {100 * done / total:.0f} % of the picture")
+
+
+class _Level:
+    """The noise level that the network is told: one figure, the caller's map, or the estimate's curve; times strength."""
+
+    def __init__(
+        self,
+        sigma: float | npt.NDArray[np.floating] | None,
+        estimate: NoiseEstimate | None,
+        strength: float,
+        greatest: float,
+        size: tuple[int, int],
+    ) -> None:
+        self.strength, self.greatest = strength, greatest
+        self.curve = estimate if estimate is not None and estimate.depends_on_brightness else None
+        self.map = np.asarray(sigma, np.float32) if isinstance(sigma, np.ndarray) and sigma.ndim else None
+        values = self.map if self.map is not None else np.float32(sigma if estimate is None and sigma else 0.0)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > greatest:
+            raise InputError(
+                f"sigma is a noise level in image units, 0 to {greatest:.3f} ({255 * greatest:.0f}/255), got {sigma!r}"
+            )
+        if self.map is not None and self.map.shape != size:
+            raise InputError(f"a sigma map has the size of the picture, {size}, got {self.map.shape}")
+        mean = estimate.sigma if estimate is not None else float(values.mean())
+        self.mean = min(strength * mean, greatest)
+
+    def of(self, box: Box, pixels: Image, device: torch.device) -> Tensor:
+        """The level of a tile: [1], or a map [1, 1, H, W]."""
+        if self.map is not None:
+            level = torch.from_numpy(self.map[box.slices]).to(device)[None, None]
+        elif self.curve is not None:
+            height, width = pixels.shape[:2]
+            outer = Box(
+                max(0, box.top - MAP_HALO),
+                min(height, box.bottom + MAP_HALO),
+                max(0, box.left - MAP_HALO),
+                min(width, box.right + MAP_HALO),
+            )
+            inner = box.within(outer)
+            level = self.curve.map(_to_tensor(pixels[outer.slices], device))[:, :, *inner.slices]
+        else:
+            return torch.full((1,), self.mean, device=device)
+        return (level * self.strength).clamp(max=self.greatest)
+
+
+def _to_tensor(tile: Image, device: torch.device) -> Tensor:
+    """HWC pixels as [1, 3, H, W] float32 in [0, 1]; grey in all three channels."""
+    x = torch.from_numpy(np.ascontiguousarray(tile)).to(device).permute(2, 0, 1)[None].float()
+    if tile.dtype.kind == "u":
+        x = x / float(np.iinfo(tile.dtype).max)
+    return x.expand(-1, 3, -1, -1)
+
+
+def _to_pixels(y: Tensor, like: Image) -> Image:
+    """[3, H, W] as HWC of the dtype and channels of ``like``: integers clipped and rounded."""
+    if like.shape[2] == 1:
+        y = y.mean(0, keepdim=True)
+    if like.dtype.kind == "u":
+        greatest = float(np.iinfo(like.dtype).max)
+        y = (y.clamp(0, 1) * greatest).round_()
+        y = y.to(torch.uint8 if like.dtype == np.uint8 else torch.int32)
+    return y.permute(1, 2, 0).cpu().numpy().astype(like.dtype, copy=False)

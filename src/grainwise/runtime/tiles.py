@@ -1,0 +1,83 @@
+"""Tiles as plain records: what to read, what to write. With the halo of the receptive field, tiling changes no pixel."""
+
+from dataclasses import dataclass
+
+from grainwise.core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of a picture, ends excluded, in pixels."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return self.height * self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The index of the box in an array [H, W, ...]."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def within(self, outer: "Box") -> "Box":
+        """This box in the coordinates of ``outer``."""
+        return Box(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Run the network on ``read``; keep ``write``, which lies in it."""
+
+    read: Box
+    write: Box
+
+
+def plan_tiles(height: int, width: int, *, size: int, halo: int, multiple: int) -> tuple[Tile, ...]:
+    """Cover a picture with tiles that write up to ``size`` x ``size`` pixels and read ``halo`` more on each side.
+
+    Args:
+        height, width: of the picture, from 1.
+        size: side of the written square; at least ``multiple``, rounded down to it.
+        halo: receptive-field radius of the network.
+        multiple: size multiple of the network; every tile is read from a multiple of it.
+
+    Raises:
+        InputError: a size that cannot be covered.
+    """
+    if height < 1 or width < 1 or size < multiple:
+        raise InputError(f"cannot cover {height}x{width} pixels with tiles of {size}; they need at least {multiple}")
+    rows = _spans(height, size // multiple * multiple, halo, multiple)
+    columns = _spans(width, size // multiple * multiple, halo, multiple)
+    return tuple(
+        Tile(Box(r0, r1, c0, c1), Box(top, bottom, left, right))
+        for r0, r1, top, bottom in rows
+        for c0, c1, left, right in columns
+    )
+
+
+def _spans(length: int, size: int, halo: int, multiple: int) -> list[tuple[int, int, int, int]]:
+    """(read start, read end, write start, write end) along one side; the tiles are made alike in size."""
+    count = -(-length // size)
+    step = -(-length // count)
+    step += -step % multiple
+    spans = []
+    for start in range(0, length, step):
+        end = min(start + step, length)
+        first = max(0, start - halo)
+        spans.append((first - first % multiple, min(length, end + halo), start, end))
+    return spans

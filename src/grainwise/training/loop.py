@@ -1,0 +1,298 @@
+"""One training loop, which knows no method: batches in, losses out, checkpoints written whole.
+
+Everything random is a function of (seed, step), so a run that is killed at any moment goes on from its last checkpoint and,
+on a CPU, ends with the very bits of the unbroken run.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from grainwise.core.errors import Cancelled, InputError, TrainingError
+from grainwise.core.files import whole_file
+from grainwise.data.crops import Batch, CropSampler, NoisyCrops
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How long and how fast.
+
+    Args:
+        steps: optimiser steps of the whole run.
+        batch: crops a step, over all processes.
+        crops: (step from which it holds, size of the crops); later ones may be larger.
+        learning_rate: at its peak.
+        warmup: steps of linear rise; then a cosine falls to ``final_rate`` times the peak.
+        final_rate: the last learning rate as a share of the peak.
+        weight_decay: of AdamW, on all weights.
+        betas: of AdamW.
+        clip: greatest norm of the gradient, after all passes of a step.
+        ema: decay of the averaged weights; averaging starts softly, at (1 + step) / (10 + step).
+        precision: "bf16" or "fp16" autocast, or "fp32".
+        device: "auto" takes a GPU where there is one; "cpu" does not.
+        seed: of weights, crops, noise and plans.
+        checkpoint_every: steps between checkpoints.
+        validate_every: steps between validations; 0 for none.
+    """
+
+    steps: int = 100_000
+    batch: int = 16
+    crops: tuple[tuple[int, int], ...] = ((0, 64),)
+    learning_rate: float = 1e-3
+    warmup: int = 500
+    final_rate: float = 0.001
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    ema: float = 0.999
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    device: Literal["auto", "cpu"] = "auto"
+    seed: int = 0
+    checkpoint_every: int = 500
+    validate_every: int = 2_000
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train."""
+        positive = {"steps": self.steps, "batch": self.batch, "checkpoint_every": self.checkpoint_every}
+        for name, value in positive.items():
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        if not self.crops or self.crops[0][0] != 0 or list(self.crops) != sorted(self.crops):
+            raise InputError(f"crops are (first step, size) in order, the first from step 0, got {self.crops}")
+        if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.clip <= 0:
+            raise InputError("ema lies in [0, 1), learning_rate and clip are positive")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of ``step`` as a share of the peak: linear warm-up, then half a cosine."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        along = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, along)))
+
+    def crop_size(self, step: int) -> int:
+        """The size of the crops at ``step``."""
+        return max((first, size) for first, size in self.crops if first <= step)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands; ``seconds`` counts the training time of the whole run, broken or not."""
+
+    step: int
+    steps: int
+    seconds: float
+    seconds_left: float
+    losses: dict[str, float]
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+Report = Callable[[Progress], object]
+Validate = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run leaves: the averaged weights, its length and what the last validation said."""
+
+    weights: dict[str, Tensor]
+    steps: int
+    seconds: float
+    scores: dict[str, float]
+
+
+def train(
+    config: LoopConfig,
+    method: nn.Module,
+    data: NoisyCrops,
+    out: Path,
+    *,
+    resume: bool = False,
+    validate: Validate | None = None,
+    report: Report | None = None,
+) -> Result:
+    """Train ``method.network`` and give its averaged weights.
+
+    Args:
+        config: see `LoopConfig`.
+        method: a module that maps (batch, step) to losses, ``loss`` among them, and holds ``network``.
+        data: makes the batches.
+        out: the run's folder: its checkpoint, and TensorBoard's files in `tensorboard`.
+        resume: go on from the checkpoint in ``out``.
+        validate: maps the network with averaged weights to scores.
+        report: called after each step with where the run stands; returning False stops the run after a checkpoint.
+
+    Raises:
+        TrainingError: nothing to resume, another run in the folder, a loss that is not finite, or a missing library.
+        Cancelled: ``report`` returned False.
+    """
+    return _Run(config, method, data, out, validate, report).go(resume)
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        method: nn.Module,
+        data: NoisyCrops,
+        out: Path,
+        validate: Validate | None,
+        report: Report | None,
+    ) -> None:
+        try:
+            from accelerate import Accelerator
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise TrainingError(f"training needs {error.name}: pip install 'grainwise[train]'") from None
+        self.config, self.method, self.data, self.out = config, method, data, out
+        self.validate, self.report = validate, report
+        cpu = config.device == "cpu" or not torch.cuda.is_available()
+        if cpu and config.precision == "fp16":
+            raise InputError("fp16 trains on a GPU only, and none is in use; take precision=bf16 or fp32")
+        mixed = {"fp32": "no"}.get(config.precision, config.precision)
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=mixed)
+        self.network: nn.Module = method.network  # type: ignore[assignment]
+        self.optimizer = torch.optim.AdamW(
+            method.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        )
+        self.prepared, self.prepared_optimizer = self.accelerator.prepare(method, self.optimizer)
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.writer = SummaryWriter(str(out / "tensorboard")) if self.accelerator.is_main_process else None
+        self.step, self.seconds, self.scores = 0, 0.0, dict[str, float]()
+        self.samplers: dict[int, CropSampler] = {}
+
+    def go(self, resume: bool) -> Result:
+        if resume:
+            self._load()
+        elif (self.out / CHECKPOINT).exists():
+            raise TrainingError(f"{self.out} holds a run already; resume it, or choose another folder")
+        try:
+            with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
+                self._steps(ahead)
+        finally:
+            if self.writer is not None:
+                self.writer.close()
+        return Result(self.average, self.step, self.seconds, self.scores)
+
+    def _steps(self, ahead: ThreadPoolExecutor) -> None:
+        config = self.config
+        upcoming: Future[Batch] = ahead.submit(self._batch, self.step)
+        while self.step < config.steps:
+            start = time.perf_counter()
+            batch = upcoming.result().to(self.accelerator.device)
+            if self.step + 1 < config.steps:
+                upcoming = ahead.submit(self._batch, self.step + 1)
+            losses = self._learn(batch)
+            self.step += 1
+            self.seconds += time.perf_counter() - start
+            last = self.step == config.steps
+            validated = self.validate is not None and config.validate_every > 0
+            if validated and (last or self.step % config.validate_every == 0):
+                self._validate()
+            if last or self.step % config.checkpoint_every == 0:
+                self._save()
+            self._tell(losses)
+
+    def _batch(self, step: int) -> Batch:
+        """The share of this process of the batch of ``step``."""
+        size = self.config.crop_size(step)
+        if size not in self.samplers:
+            self.samplers[size] = self.data.sampler(size)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        count = self.config.batch // world + (rank < self.config.batch % world)
+        return self.data.batch(self.samplers[size], count, (self.config.seed, step, rank))
+
+    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * config.rate(self.step)
+        losses: dict[str, Tensor] = self.prepared(batch, self.step)
+        if not torch.isfinite(losses["loss"]):
+            raise TrainingError(f"the loss of step {self.step} is not finite; lower learning_rate, or resume before it")
+        self.prepared_optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(losses["loss"])
+        self.accelerator.clip_grad_norm_(self.prepared.parameters(), config.clip)
+        self.prepared_optimizer.step()
+        decay = min(config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            live = self.network.state_dict()
+            torch._foreach_lerp_(list(self.average.values()), [live[name] for name in self.average], 1 - decay)
+        return losses
+
+    def _validate(self) -> None:
+        assert self.validate is not None
+        live = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average)
+        self.network.eval()
+        try:
+            self.scores = self.validate(self.network)
+        finally:
+            self.network.load_state_dict(live)
+            self.network.train()
+        if self.writer is not None:
+            for name, value in self.scores.items():
+                self.writer.add_scalar(f"validation/{name}", value, self.step)
+
+    def _tell(self, losses: dict[str, Tensor]) -> None:
+        left = self.seconds / self.step * (self.config.steps - self.step)
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if self.writer is not None and self.step % 50 == 0:
+            for name, value in values.items():
+                self.writer.add_scalar(f"loss/{name}", value, self.step)
+            self.writer.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], self.step)
+        told = Progress(self.step, self.config.steps, self.seconds, left, values, self.scores)
+        if self.report is not None and self.report(told) is False:
+            self._save()
+            raise Cancelled(f"the run was stopped after step {self.step}; its checkpoint is in {self.out}")
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must not change between a run and its continuation."""
+        config = asdict(self.config)
+        return {name: config[name] for name in config if name not in ("checkpoint_every", "validate_every", "device")}
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "config": self._fingerprint(),
+            "method": self.method.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
+            "step": self.step,
+            "seconds": self.seconds,
+            "scores": self.scores,
+        }
+        with whole_file(self.out / CHECKPOINT) as temporary:
+            torch.save(state, temporary)
+
+    def _load(self) -> None:
+        path = self.out / CHECKPOINT
+        if not path.is_file():
+            raise TrainingError(f"{self.out} holds no checkpoint to resume; start the run without resuming")
+        try:
+            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise TrainingError(f"the checkpoint {path} cannot be read ({error}); start the run anew") from None
+        changed = {k: (v, self._fingerprint()[k]) for k, v in state["config"].items() if v != self._fingerprint()[k]}
+        if changed:
+            what = ", ".join(f"{name}: {old} then, {new} now" for name, (old, new) in changed.items())
+            raise TrainingError(
+                f"the run in {self.out} was started with other settings ({what}); resume it with its own"
+            )
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.average = state["average"]
+        self.step, self.seconds, self.scores = state["step"], state["seconds"], state["scores"]

@@ -1,0 +1,251 @@
+"""Recipes: a run is a short function, made of settings that the command line can change one by one.
+
+Settings are frozen dataclasses; unknown keys fail. Defaults come first, then the recipe's own, then `--set`.
+"""
+
+import json
+import os
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from grainwise.core.errors import InputError, UnknownNameError
+from grainwise.data.corpus import Corpus, corpus_of
+from grainwise.data.crops import NoisyCrops
+from grainwise.evaluation.measure import evaluate
+from grainwise.evaluation.protocol import RGB_U8, Noise
+from grainwise.networks.network import Network
+from grainwise.networks.registry import create_network
+from grainwise.primitives.channels import ChannelPlan
+from grainwise.training.loop import LoopConfig
+from grainwise.training.supernet import SupernetMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSettings:
+    """See `grainwise.data.crops.NoisyCrops`; ``shares`` belong to the reductions 1, 2, 3 and so on."""
+
+    sigma: tuple[float, float] = (0.0, 75 / 255)
+    shares: tuple[float, ...] = (0.45, 0.35, 0.2)
+    texture: float = 1.0
+    grey: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """See `grainwise.training.supernet.SupernetMethod`."""
+
+    subnets: int = 4
+    distance: str = "l1"
+    jitter: int = 1
+    synergy: bool = True
+    synergy_from: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a run.
+
+    Args:
+        name: of the recipe.
+        data: folders of pictures, looked for in `GRAINWISE_DATA`, `data`, and `../shared/data`.
+        network: name and configuration, see `grainwise.networks.registry`.
+        hold_out: every so manieth picture is not trained on, and validates.
+        init: a weights file to start from, or empty.
+    """
+
+    name: str
+    data: tuple[str, ...]
+    network: str = "half_unet"
+    config: dict[str, Any] = field(default_factory=dict)
+    hold_out: int = 24
+    init: str = ""
+    crops: CropSettings = CropSettings()
+    method: MethodSettings = MethodSettings()
+    loop: LoopConfig = LoopConfig()
+
+
+def default() -> Recipe:
+    """The weights that ship: the half-resolution U-Net, 13K to 111K MACs/px, any noise level, free pictures only."""
+    return Recipe(
+        name="default",
+        data=("train-free",),
+        method=MethodSettings(subnets=3, jitter=1, synergy_from=5_000),
+        loop=LoopConfig(
+            steps=17_000,
+            batch=16,
+            crops=((0, 64), (12_000, 96)),
+            learning_rate=1e-3,
+            ema=0.9995,
+        ),
+    )
+
+
+def tiny() -> Recipe:
+    """A run of seconds that exercises every part of training; its weights are of no use."""
+    return Recipe(
+        name="tiny",
+        data=("train-free/gb82",),
+        config={"widths": [[16, 24], [16, 24]], "blocks": [1, 1]},
+        crops=CropSettings(shares=(1.0,)),
+        method=MethodSettings(subnets=3),
+        loop=LoopConfig(steps=20, batch=2, crops=((0, 32),), warmup=5, checkpoint_every=5, validate_every=20),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"default": default, "tiny": tiny}
+
+
+def get_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name, changed by entries such as ``loop.steps=1000`` or ``data=/pictures/a,/pictures/b``.
+
+    Raises:
+        UnknownNameError: no such recipe or setting.
+        InputError: a value that is not of the setting's kind.
+    """
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    recipe = RECIPES[name]()
+    for change in changes:
+        key, separator, value = change.partition("=")
+        if not separator:
+            raise InputError(f"a setting is changed by key=value, such as loop.steps=1000; got {change!r}")
+        recipe = _changed(recipe, key.strip().split("."), value, key)
+    return recipe
+
+
+def _changed(settings: Any, path: list[str], value: str, key: str) -> Any:  # noqa: ANN401 -- any settings dataclass
+    names = {f.name for f in fields(settings)}
+    if path[0] not in names:
+        raise UnknownNameError("setting", key, names)
+    old = getattr(settings, path[0])
+    if len(path) > 1:
+        if not is_dataclass(old):
+            raise UnknownNameError("setting", key, [path[0]])
+        return replace(settings, **{path[0]: _changed(old, path[1:], value, key)})
+    if is_dataclass(old):
+        raise InputError(f"{key} is a group of settings; change one of {', '.join(f.name for f in fields(old))}")
+    kind = typing.get_type_hints(type(settings))[path[0]]
+    return replace(settings, **{path[0]: _read(value, kind, key)})
+
+
+def _read(text: str, kind: Any, key: str) -> Any:  # noqa: ANN401 -- the kind decides
+    """``text`` as a value of ``kind``: JSON for numbers, lists and objects; plain text, with commas for lists of text."""
+    wrong = InputError(f"{key} takes {_words(kind)}, got {text!r}")
+    if kind is str or typing.get_origin(kind) is typing.Literal:
+        if typing.get_origin(kind) is typing.Literal and text not in typing.get_args(kind):
+            raise wrong
+        return text
+    if kind == tuple[str, ...]:
+        return tuple(part for part in text.split(",") if part)
+    try:
+        return _typed(json.loads(text), kind)
+    except (ValueError, TypeError):
+        raise wrong from None
+
+
+def _typed(value: Any, kind: Any) -> Any:  # noqa: ANN401 -- the kind decides
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError
+        kinds = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else list(inner)
+        return tuple(_typed(v, k) for v, k in zip(value, kinds, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not (origin or kind):
+        raise TypeError
+    return value
+
+
+def _words(kind: Any) -> str:  # noqa: ANN401 -- any annotation
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(map(str, typing.get_args(kind)))
+    plain = {int: "a whole number", float: "a number", bool: "true or false"}
+    return plain.get(kind, str(kind) if isinstance(kind, types.GenericAlias) else kind.__name__)
+
+
+def find_folders(names: Sequence[str]) -> list[Path]:
+    """Each folder as given, or below `GRAINWISE_DATA`, `data` or `../shared/data`.
+
+    Raises:
+        InputError: a folder is in none of these places.
+    """
+    roots = [Path(), *map(Path, filter(None, [os.environ.get("GRAINWISE_DATA")])), Path("data"), Path("../shared/data")]
+    found = []
+    for name in names:
+        places = [root / name for root in roots if (root / name).is_dir()]
+        if not places:
+            raise InputError(
+                f"there is no folder of pictures {name!r}; put it into ./data, name the folder above it in "
+                "GRAINWISE_DATA, or say where it is with --set data=FOLDER"
+            )
+        found.append(places[0])
+    return found
+
+
+def corpora(recipe: Recipe, cache: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Corpus, Corpus]:
+    """The pictures to train on, and those held out."""
+    reductions = tuple(range(1, len(recipe.crops.shares) + 1))
+    corpus = corpus_of(find_folders(recipe.data), cache, reductions=reductions, smallest=96, progress=progress)
+    return corpus.split(recipe.hold_out)
+
+
+def crops_of(recipe: Recipe, corpus: Corpus) -> NoisyCrops:
+    """What makes the batches."""
+    settings = recipe.crops
+    shares = {reduction: share for reduction, share in enumerate(settings.shares, 1) if share > 0}
+    return NoisyCrops(corpus=corpus, sigma=settings.sigma, shares=shares, texture=settings.texture, grey=settings.grey)
+
+
+def network_of(recipe: Recipe) -> Network:
+    """The network with its first weights, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.loop.seed)
+        network = create_network(recipe.network, recipe.config)
+    if recipe.init:
+        from grainwise.networks.checkpoint import load_weights
+
+        network.load_state_dict(load_weights(recipe.init).network.state_dict())
+    return network.to(memory_format=torch.channels_last)
+
+
+def method_of(recipe: Recipe, network: Network) -> SupernetMethod:
+    """The network with what teaches it."""
+    settings = recipe.method
+    return SupernetMethod(
+        network,
+        subnets=settings.subnets,
+        distance=settings.distance,
+        jitter=settings.jitter,
+        synergy=settings.synergy,
+        synergy_from=settings.synergy_from,
+        seed=recipe.loop.seed,
+    )
+
+
+def held_out_psnr(network: nn.Module, plan: ChannelPlan, held_out: Corpus, sigma: float = 25 / 255) -> float:
+    """Mean PSNR in dB, protocol `rgb-u8`, of the centres (at most 256x256) of the held-out pictures at reduction 1."""
+    device = next(network.parameters()).device
+    plain = network.extract(plan) if isinstance(network, Network) else network
+
+    def restore(noisy: np.ndarray, level: float) -> np.ndarray:
+        x = torch.from_numpy(noisy).permute(2, 0, 1)[None].to(device)
+        with torch.inference_mode():
+            y = plain(x, sigma=torch.full((1,), level, device=device))
+        out: np.ndarray = y[0].permute(1, 2, 0).float().cpu().numpy()
+        return out
+
+    pictures = []
+    for index, entry in enumerate(held_out.entries):
+        if entry.reduction == 1:
+            top, left = max(0, (entry.height - 256) // 2), max(0, (entry.width - 256) // 2)
+            pictures.append((entry.name, held_out.picture(index)[top : top + 256, left : left + 256]))
+    return evaluate(restore, pictures, Noise(kind="gaussian", sigma=sigma), RGB_U8, with_ssim=False).psnr

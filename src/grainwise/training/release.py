@@ -1,0 +1,91 @@
+"""From a finished run to a weights file: which plans it recommends, what they score, and its card."""
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from grainwise.data.corpus import Corpus
+from grainwise.networks.checkpoint import Card, MeasuredPlan, save_weights
+from grainwise.networks.network import Network
+from grainwise.training.loop import Result
+from grainwise.training.recipes import Recipe, held_out_psnr
+from grainwise.training.supernet import PlanSampler
+
+HELD_OUT = "rgb-u8 held-out gaussian:25"
+LEAST_GAIN = 0.005
+"""A plan is recommended if it beats every cheaper one by this many dB."""
+
+LICENCES = {
+    "cid22": "CC BY-SA 4.0, CID22 (Cloudinary)",
+    "clic2025-half": "Unsplash licence",
+    "popos-unsplash-quarter": "Unsplash licence / public domain",
+    "gb82": "CC0",
+    "cbsd432": "BSDS500, research only",
+}
+
+
+def recommended_plans(network: Network, held_out: Corpus, jitter: int) -> tuple[MeasuredPlan, ...]:
+    """Plans that beat all cheaper ones on the held-out pictures at sigma 25, cheapest first; the named ones always."""
+    space = network.space
+    dims = space.dims
+    middle = space.plan({dim.name: dim.widths[len(dim.widths) // 2] for dim in dims})
+    names = {space.narrowest: "fast", middle: "balanced", space.widest: "best"}
+    plans = {*names, *PlanSampler(network, jitter).plans}
+    kept: list[MeasuredPlan] = []
+    best = float("-inf")
+    for plan in sorted(plans, key=network.macs_per_pixel):
+        psnr = held_out_psnr(network, plan, held_out)
+        if plan in names or psnr > best + LEAST_GAIN:
+            cost = round(network.macs_per_pixel(plan))
+            kept.append(MeasuredPlan(str(plan), cost, {HELD_OUT: round(psnr, 3)}, names.get(plan, "")))
+        best = max(best, psnr)
+    return tuple(kept)
+
+
+def release(
+    recipe: Recipe, network: Network, result: Result, held_out: Corpus, path: Path, *, command: str, commit: str
+) -> Card:
+    """Load the averaged weights into ``network``, measure its plans, and write the weights file.
+
+    Args:
+        command: the command line that made the run.
+        commit: the commit that the run was started from.
+    """
+    network.load_state_dict(result.weights)
+    network.eval().cpu()
+    card = Card(
+        licence="CC BY-SA 4.0" if "train-free" in recipe.data else "as the pictures allow; see data",
+        data=describe_data(recipe.data),
+        recipe=command,
+        commit=commit,
+        steps=result.steps,
+        seconds=round(result.seconds, 1),
+        device=torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{_cpu_name()}, {torch.get_num_threads()} threads",
+        plans=recommended_plans(network, held_out, recipe.method.jitter),
+    )
+    save_weights(path, network, card)
+    return card
+
+
+def describe_data(folders: Sequence[str]) -> tuple[str, ...]:
+    """Each known set below the folders, with its licence; unknown folders as they are."""
+    described = []
+    for folder in folders:
+        if Path(folder).name == "train-free":
+            described += [f"{name} ({LICENCES[name]})" for name in list(LICENCES)[:4]]
+        else:
+            name = Path(folder).name
+            described.append(f"{name} ({LICENCES.get(name, 'licence not known')})")
+    return tuple(described)
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "CPU"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")

@@ -1,0 +1,152 @@
+"""What every registered network must hold. A new one is tested by being registered."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from grainwise.core.errors import InputError, PlanError
+from grainwise.networks.network import Network
+from grainwise.networks.registry import NETWORKS, create_network, name_of
+from grainwise.primitives.channels import ChannelPlan, ChannelSpace
+from grainwise.runtime.tiles import plan_tiles
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+every_network = pytest.mark.parametrize("name", NETWORKS)
+_MADE: dict[str, Network] = {}
+
+
+def made(name: str) -> Network:
+    if name not in _MADE:
+        torch.manual_seed(0)
+        _MADE[name] = create_network(name).eval().requires_grad_(False)
+    return _MADE[name]
+
+
+def any_plan(data: st.DataObject, space: ChannelSpace) -> ChannelPlan:
+    return space.plan({dim.name: data.draw(st.sampled_from(dim.widths)) for dim in space.dims})
+
+
+def picture(name: str, *size: int) -> torch.Tensor:
+    return torch.rand(1, made(name).facts.channels, *size, generator=torch.Generator().manual_seed(sum(size)))
+
+
+@every_network
+@settings(max_examples=20, deadline=None)
+@given(data=st.data(), height=st.integers(1, 80), width=st.integers(1, 80))
+def test_extract_agrees_exactly_at_any_size_and_plan(name: str, data: st.DataObject, height: int, width: int) -> None:
+    net = made(name)
+    plan = any_plan(data, net.space)
+    x, sigma = picture(name, height, width), torch.tensor([0.1])
+    out = net(x, plan, sigma=sigma)
+    assert out.shape == (1, net.facts.channels, height * net.facts.scale, width * net.facts.scale)
+    assert torch.equal(out, net.extract(plan)(x, sigma=sigma))
+    assert torch.isfinite(out).all()
+
+
+@every_network
+@settings(max_examples=8, deadline=None)
+@given(data=st.data(), height=st.integers(100, 420), width=st.integers(100, 420), size=st.integers(1, 25))
+def test_tiles_equal_the_whole_exactly(name: str, data: st.DataObject, height: int, width: int, size: int) -> None:
+    net = made(name)
+    if not net.facts.exact_tiles:
+        pytest.skip(f"{name} does not promise exact tiles")
+    facts = net.facts
+    plain = net.extract(any_plan(data, net.space))
+    x, sigma = picture(name, height, width), torch.rand(1, 1, height, width) / 4
+    whole = plain(x, sigma=sigma)
+    tiles = plan_tiles(
+        height, width, size=max(8 * size, facts.size_multiple), halo=facts.halo, multiple=facts.size_multiple
+    )
+    for tile in tiles[:: max(1, len(tiles) // 6)]:
+        rows, columns = tile.read.slices
+        part = plain(x[:, :, rows, columns], sigma=sigma[:, :, rows, columns])
+        inner, outer = tile.write.within(tile.read).slices, tile.write.slices
+        assert torch.equal(part[:, :, *inner], whole[:, :, *outer])
+
+
+@every_network
+def test_the_halo_covers_the_receptive_field_and_little_more(name: str) -> None:
+    net = made(name)
+    facts = net.facts
+    side = 2 * facts.halo + 9 * facts.size_multiple
+    plain = net.extract(net.space.narrowest).double()
+    x = torch.rand(1, facts.channels, side, side, dtype=torch.float64)
+    before = plain(x, sigma=torch.tensor([0.1]))
+    reach = 0
+    for offset in range(facts.size_multiple):
+        centre = side // 2 + offset
+        changed = x.clone()
+        changed[:, :, centre, centre] += 1
+        moved = (plain(changed, sigma=torch.tensor([0.1])) - before).abs().amax((0, 1)) > 0
+        rows = moved.any(1).nonzero()
+        reach = max(reach, centre - int(rows.min()), int(rows.max()) - centre)
+    assert facts.halo - facts.size_multiple <= reach <= facts.halo
+
+
+@every_network
+def test_closed_form_macs_equal_a_counted_pass(name: str) -> None:
+    net = made(name)
+    side = 8 * net.facts.size_multiple
+    for plan in (net.space.narrowest, net.space.scaled(0.6), net.space.widest):
+        with FlopCounterMode(display=False) as counter:
+            net.extract(plan)(picture(name, side, side), sigma=torch.tensor([0.1]))
+        assert counter.get_total_flops() / 2 == pytest.approx(net.macs_per_pixel(plan) * side**2, rel=1e-12)
+
+
+@every_network
+def test_two_threads_at_two_widths_agree_with_one(name: str) -> None:
+    net = made(name)
+    plans = (net.space.narrowest, net.space.scaled(0.5))
+    x, sigma = picture(name, 32, 40), torch.tensor([0.1])
+    alone = {plan: net(x, plan, sigma=sigma) for plan in plans}
+
+    def run(plan: ChannelPlan) -> torch.Tensor:
+        with torch.inference_mode():
+            return net(x, plan, sigma=sigma)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(10):
+            results = {plan: pool.submit(run, plan) for plan in plans}
+            assert all(torch.equal(results[plan].result(), alone[plan]) for plan in plans)
+
+
+@every_network
+def test_batch_and_sigma_map_agree_with_single_calls(name: str) -> None:
+    net = made(name)
+    plan = net.space.narrowest
+    x = torch.rand(2, net.facts.channels, 24, 40)
+    sigma = torch.tensor([0.02, 0.2])
+    both = net(x, plan, sigma=sigma)
+    as_map = net(x, plan, sigma=sigma.view(2, 1, 1, 1).expand(2, 1, 24, 40))
+    torch.testing.assert_close(both, as_map)
+    for index in range(2):
+        torch.testing.assert_close(
+            both[index : index + 1], net(x[index : index + 1], plan, sigma=sigma[index : index + 1])
+        )
+
+
+@every_network
+def test_the_config_rebuilds_the_network(name: str) -> None:
+    net = made(name)
+    again = create_network(name_of(net), net.config)
+    again.load_state_dict(net.state_dict())
+    assert again.space == net.space
+    assert again.facts == net.facts
+
+
+@every_network
+def test_wrong_calls_are_refused(name: str) -> None:
+    net = made(name)
+    plan, sigma = net.space.narrowest, torch.tensor([0.1])
+    with pytest.raises(InputError, match="takes"):
+        net(torch.rand(1, 5, 16, 16), plan, sigma=sigma)
+    with pytest.raises(InputError, match="takes"):
+        net(torch.rand(3, 16, 16), plan, sigma=sigma)
+    with pytest.raises(InputError, match="sigma must be"):
+        net(picture(name, 16, 16), plan, sigma=torch.tensor([0.1, 0.1]))
+    with pytest.raises(PlanError):
+        net.extract(ChannelPlan((("nothing", 1),)))
+    with pytest.raises(PlanError):
+        net.macs_per_pixel(ChannelPlan((("nothing", 1),)))

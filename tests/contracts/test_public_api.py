@@ -1,0 +1,57 @@
+"""The public names and signatures are frozen; importing them is light."""
+
+import inspect
+import statistics
+import subprocess
+import sys
+import time
+
+import grainwise
+import pytest
+
+PUBLIC = {
+    "BudgetError", "Cancelled", "Denoiser", "GrainwiseError", "InputError", "NoiseEstimate", "PictureError", "PlanError",
+    "Restoration", "TrainingError", "UnknownNameError", "WeightsError", "__version__", "estimate_noise",
+}  # fmt: skip
+
+
+def test_the_public_names() -> None:
+    assert set(grainwise.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(grainwise, name)
+    with pytest.raises(AttributeError, match="no attribute 'Denoser'"):
+        _ = grainwise.Denoser
+
+
+def test_the_public_signatures() -> None:
+    def names(function: object) -> list[str]:
+        return list(inspect.signature(function).parameters)
+
+    assert names(grainwise.Denoiser.from_pretrained) == ["name_or_path", "device", "dtype", "max_memory"]
+    for call in (grainwise.Denoiser.__call__, grainwise.Denoiser.restore):
+        assert names(call) == ["self", "image", "budget", "strength", "sigma", "progress"]
+    assert names(grainwise.estimate_noise) == ["image"]
+
+
+def test_one_error_tree() -> None:
+    errors = [v for n in PUBLIC if isinstance(v := getattr(grainwise, n), type) and issubclass(v, Exception)]
+    assert len(errors) == 9
+    assert all(issubclass(error, grainwise.GrainwiseError) for error in errors)
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_answer_at_once(flag: str) -> None:
+    code = (
+        "import sys\nfrom grainwise.cli import main\n"
+        f"try: main(['{flag}'])\n"
+        "finally: print('heavy:', sorted({'torch', 'numpy', 'pyvips'} & set(sys.modules)), file=sys.stderr)"
+    )
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        times.append(time.perf_counter() - start)
+        assert run.returncode == 0
+        assert "grainwise" in run.stdout
+        assert "heavy: []" in run.stderr
+    assert statistics.median(times) < 1.0

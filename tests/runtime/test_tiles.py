@@ -1,0 +1,70 @@
+"""Tiles as records."""
+
+import numpy as np
+import pytest
+from grainwise.core.errors import InputError
+from grainwise.runtime.memory import LARGEST_TILE, tile_bytes_per_pixel, tile_side
+from grainwise.runtime.tiles import Box, plan_tiles
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(
+    height=st.integers(1, 900),
+    width=st.integers(1, 900),
+    size=st.integers(8, 400),
+    halo=st.integers(0, 100),
+    multiple=st.sampled_from([1, 2, 8]),
+)
+def test_every_pixel_is_written_once_and_read_with_its_halo(
+    height: int, width: int, size: int, halo: int, multiple: int
+) -> None:
+    written = np.zeros((height, width), int)
+    for tile in plan_tiles(height, width, size=size, halo=halo, multiple=multiple):
+        written[tile.write.slices] += 1
+        assert tile.read.top % multiple == tile.read.left % multiple == 0
+        assert tile.write.height <= size
+        assert tile.write.width <= size
+        for low, first, last, high, end in (
+            (tile.read.top, tile.write.top, tile.write.bottom, tile.read.bottom, height),
+            (tile.read.left, tile.write.left, tile.write.right, tile.read.right, width),
+        ):
+            assert 0 <= low <= max(0, first - halo)
+            assert min(end, last + halo) == high
+    assert (written == 1).all()
+
+
+def test_boxes() -> None:
+    box = Box(3, 7, 10, 20)
+    assert (box.height, box.width, box.area) == (4, 10, 40)
+    assert box.within(Box(1, 9, 8, 30)) == Box(2, 6, 2, 12)
+
+
+@pytest.mark.parametrize("wrong", [{"height": 0}, {"width": 0}, {"size": 7}])
+def test_impossible_tiles_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="cannot cover"):
+        plan_tiles(**{"height": 10, "width": 10, "size": 8, "halo": 2, "multiple": 8, **wrong})
+
+
+@given(
+    height=st.integers(1, 20000),
+    width=st.integers(1, 20000),
+    free=st.integers(10**7, 10**10),
+    stream=st.integers(16, 64),
+)
+def test_tiles_fit_into_the_memory(height: int, width: int, free: int, stream: int) -> None:
+    cost = tile_bytes_per_pixel(stream, 4)
+    try:
+        side = tile_side(height, width, free=free, bytes_per_pixel=cost, halo=92, multiple=8)
+    except InputError:
+        assert (64 + 2 * 92) ** 2 * cost > free
+        return
+    assert side % 8 == 0
+    assert side <= LARGEST_TILE + 8
+    read = min(height, side + 184) * min(width, side + 184)
+    assert read * cost <= free
+
+
+def test_too_little_memory_says_how_much_is_missing() -> None:
+    with pytest.raises(InputError, match="at least 21 MB more"):
+        tile_side(5000, 5000, free=10, bytes_per_pixel=350, halo=92, multiple=8)
