@@ -79,7 +79,7 @@ def default() -> Recipe:
         data=("train-free",),
         method=MethodSettings(subnets=3, jitter=1, synergy_from=5_000),
         loop=LoopConfig(
-            steps=17_000,
+            steps=16_000,
             batch=16,
             crops=((0, 64), (12_000, 96)),
             learning_rate=1e-3,
