@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 
-import grainwise
 import pytest
+
+import grainwise
 
 PUBLIC = {
     "BudgetError", "Cancelled", "Denoiser", "GrainwiseError", "InputError", "NoiseEstimate", "PictureError", "PlanError",

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from grainwise.core.errors import InputError, TrainingError
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.data.corpus import Corpus, corpus_of, reduce_by_mean
@@ -122,8 +123,8 @@ def test_wrong_folders_and_corpora_are_refused(folder: Path, tmp_path: Path) -> 
         crops(folder, tmp_path).sampler(512)
     with pytest.raises(TrainingError, match="no usable corpus"):
         Corpus.open(tmp_path / "nothing")
-    built = corpus_of([folder], tmp_path / "cache", smallest=40)
-    place = next((tmp_path / "cache").glob("*"))
+    built = corpus_of([folder], tmp_path / "other", smallest=40)
+    place = next((tmp_path / "other").glob("*/index.json")).parent
     (place / "pixels.bin").write_bytes(b"0")
     del built
     with pytest.raises(TrainingError, match="damaged"):

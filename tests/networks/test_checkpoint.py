@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from grainwise.core.errors import UnknownNameError, WeightsError
 from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
 from grainwise.networks.half_unet import HalfUNet
-from safetensors.torch import save_file
 
 PLAN = "level0=16,level1=16"
 CARD = Card(
@@ -60,7 +61,7 @@ def rewritten(path: Path, **changes: object) -> None:
     ],
 )
 def test_a_header_that_lies_is_refused(saved: Path, changes: dict[str, object], words: str) -> None:
-    if "card" in changes and changes["card"]:
+    if changes.get("card"):
         changes = {"card": {"plans": [{"plan": "nonsense", "macs_per_pixel": 1}], "data": []}}
     rewritten(saved, **changes)
     with pytest.raises(WeightsError, match=words):

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
 from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.network import pad_to_multiple
 from grainwise.networks.registry import create_network, name_of
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn
 
 
 def test_it_spans_13k_to_111k_macs() -> None:

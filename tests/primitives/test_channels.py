@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+
 from grainwise.core.errors import InputError, PlanError
 from grainwise.primitives.channels import ChannelDim, ChannelPlan, Channels, ChannelSpace
 

@@ -6,6 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
 from grainwise.core.errors import InputError, PlanError
 from grainwise.primitives.channels import ChannelDim, Channels, ChannelSpace
 from grainwise.primitives.slim_conv import (
@@ -18,10 +23,6 @@ from grainwise.primitives.slim_conv import (
     slim_conv2d,
     slim_layers,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 A = ChannelDim("a", (2, 4, 6))
 B = ChannelDim("b", (3, 5))
@@ -139,8 +140,10 @@ def test_two_threads_at_two_widths_agree_with_one() -> None:
 
 
 def test_at_most_two_graphs_over_all_widths() -> None:
+    from torch._dynamo.testing import CompileCounter
+
     torch._dynamo.reset()
-    graphs = torch._dynamo.testing.CompileCounter()
+    graphs = CompileCounter()
     weight, bias = torch.randn(24, 24, 3, 3), torch.randn(24)
 
     @torch.compile(backend=graphs)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from grainwise.core.errors import InputError
 from grainwise.runtime.memory import LARGEST_TILE, tile_bytes_per_pixel, tile_side
 from grainwise.runtime.tiles import Box, plan_tiles
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @given(
@@ -55,16 +56,17 @@ def test_impossible_tiles_are_refused(wrong: dict[str, int]) -> None:
 def test_tiles_fit_into_the_memory(height: int, width: int, free: int, stream: int) -> None:
     cost = tile_bytes_per_pixel(stream, 4)
     try:
-        side = tile_side(height, width, free=free, bytes_per_pixel=cost, halo=92, multiple=8)
+        side = tile_side(height, width, free=free, bytes_per_pixel=cost, halo=92, multiple=8, least_pixels=20_481)
     except InputError:
-        assert (64 + 2 * 92) ** 2 * cost > free
+        assert free < (64 + 8 + 2 * 92) ** 2 * cost
         return
     assert side % 8 == 0
-    assert side <= LARGEST_TILE + 8
     read = min(height, side + 184) * min(width, side + 184)
     assert read * cost <= free
+    assert read >= min(20_481, height * width)
+    assert side <= LARGEST_TILE + 8 or min(height, width) < 100
 
 
 def test_too_little_memory_says_how_much_is_missing() -> None:
     with pytest.raises(InputError, match="at least 21 MB more"):
-        tile_side(5000, 5000, free=10, bytes_per_pixel=350, halo=92, multiple=8)
+        tile_side(5000, 5000, free=10, bytes_per_pixel=350, halo=92, multiple=8, least_pixels=20_481)

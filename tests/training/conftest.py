@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.data.corpus import corpus_of
 from grainwise.data.crops import NoisyCrops

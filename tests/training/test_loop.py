@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from grainwise.core.errors import Cancelled, InputError, TrainingError
 from grainwise.data.crops import NoisyCrops
 from grainwise.networks.half_unet import HalfUNet

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.training.recipes import RECIPES, find_folders, get_recipe, network_of
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
 from grainwise.core.errors import InputError
 from grainwise.data.crops import NoisyCrops
 from grainwise.networks.half_unet import HalfUNet

@@ -9,23 +9,26 @@ from typing import NoReturn
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line, print errors as one line, and exit."""
-    import click
+    import typer
 
     from grainwise.cli.app import app
     from grainwise.core.errors import GrainwiseError
 
     try:
         code = app(args=arguments, prog_name="grainwise", standalone_mode=False)
-    except click.ClickException as error:
-        _fail(error.format_message())
     except GrainwiseError as error:
         _fail(str(error))
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("grainwise: stopped", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        wrong_usage = getattr(error, "format_message", None)  # of click, or of the copy of it inside typer
+        if wrong_usage is None:
+            raise
+        _fail(wrong_usage())
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -67,7 +67,8 @@ def _run(
 
     failed = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar:
         overall = bar.add_task("pictures", total=len(jobs))
         within = bar.add_task("", total=1.0)
         for job in jobs:

@@ -41,7 +41,12 @@ def estimate(
             "sigmas": [255 * s for s in found.sigmas],
             "seconds": time.perf_counter() - start,
         }
-        more = f", from {min(line['sigmas']):.1f} to {max(line['sigmas']):.1f} by brightness"
-        words = f"{path}: sigma {line['sigma']:.1f}{more if found.depends_on_brightness else ''}"
-        typer.echo(json.dumps(line) if as_json else words)
+        typer.echo(json.dumps(line) if as_json else _words(line))
     return 1 if failed else 0
+
+
+def _words(line: dict[str, Any]) -> str:
+    text = f"{line['input']}: sigma {line['sigma']:.1f}"
+    if line["depends_on_brightness"]:
+        text += f", from {min(line['sigmas']):.1f} to {max(line['sigmas']):.1f} by brightness"
+    return text

@@ -32,7 +32,7 @@ def train(
     commit = _commit_of_run(out, current_commit(), resume)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not main_process) as bar:
+    with Progress(*columns, console=console, disable=not (main_process and console.is_terminal)) as bar:
         task = bar.add_task("decoding pictures", total=None)
         corpus, held_out = recipes.corpora(chosen, cache, lambda n, all_: bar.update(task, completed=n, total=all_))
         network = recipes.network_of(chosen)

@@ -39,7 +39,7 @@ def as_hwc(image: "npt.NDArray[Any] | Tensor") -> npt.NDArray[Any]:
         )
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())
-        if not (-8 <= low and high <= 9):
+        if not (low >= -8 and high <= 9):
             raise InputError(
                 f"a picture of floats lies in [0, 1] but for its noise, got values from {low:g} to {high:g}"
             )

@@ -142,7 +142,8 @@ def _rgb8(path: Path) -> np.ndarray:
     pixels = read_picture(path).pixels
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    colour: np.ndarray = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    return colour
 
 
 def reduce_by_mean(picture: np.ndarray, factor: int) -> np.ndarray:
@@ -151,4 +152,5 @@ def reduce_by_mean(picture: np.ndarray, factor: int) -> np.ndarray:
         return picture
     height, width, channels = (picture.shape[0] // factor, picture.shape[1] // factor, picture.shape[2])
     blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, channels)
-    return np.rint(blocks.mean((1, 3), dtype=np.float32)).astype(np.uint8)
+    means: np.ndarray = np.rint(blocks.mean((1, 3), dtype=np.float32)).astype(np.uint8)
+    return means

@@ -113,7 +113,7 @@ class CropSampler:
 def turned(crop: np.ndarray, orientation: int) -> np.ndarray:
     """One of the 8 orientations of [H, W, C]: quarter turns 0 to 3, then the same mirrored."""
     crop = np.rot90(crop, orientation % 4)
-    return crop[:, ::-1] if orientation >= 4 else crop
+    return np.fliplr(crop) if orientation >= 4 else crop
 
 
 def _texture(picture: np.ndarray, size: int) -> np.ndarray:
@@ -131,4 +131,5 @@ def _texture(picture: np.ndarray, size: int) -> np.ndarray:
     columns = np.arange(0, width - size + 1, GRID)[None]
     inside = total[rows + size, columns + size] - total[rows, columns + size] - total[rows + size, columns]
     inside += total[rows, columns]
-    return np.maximum(inside / (2 * size**2 * 255), 0.5 / 255)
+    texture: np.ndarray = np.maximum(inside / (2 * size**2 * 255), 0.5 / 255)
+    return texture

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from grainwise.core.errors import InputError
 from grainwise.networks.network import Facts, Network, noise_map, pad_to_multiple
 from grainwise.primitives.channels import ChannelDim, ChannelSpace
+from grainwise.primitives.fused_conv import conv_add, conv_relu
 from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet
 
 SMALLEST_LEVEL0 = 16
@@ -39,7 +40,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, *at: Any) -> Tensor:
         """[B, C, H, W] -> the same."""
-        return x + self.conv2(F.relu_(self.conv1(x, *at)), *at)
+        return conv_add(self.conv2, conv_relu(self.conv1, x, *at), x, *at)
 
 
 class HalfUNet(Network):
@@ -87,6 +88,7 @@ class HalfUNet(Network):
             needs_sigma=True,
             sigma_max=sigma_max,
             exact_tiles=True,
+            least_tile=_least_tile(reductions, widths),
         )
 
         def side(level: int) -> nn.ModuleList:
@@ -121,29 +123,43 @@ class HalfUNet(Network):
         stream = self._to_stream(pad_to_multiple(x, self.facts.size_multiple), level)
         stream = self.head(stream, *at)
         skips = []
-        for blocks, down in zip(self.encoder, self.down, strict=True):
+        for blocks, down in zip(self._sides(self.encoder), self.down, strict=True):
             for block in blocks:
                 stream = block(stream, *at)
             skips.append(stream)
             stream = down(stream, *at)
         for block in self.middle:
             stream = block(stream, *at)
-        for blocks, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
+        for blocks, up, skip in zip(
+            reversed(self._sides(self.decoder)), reversed(self.up), reversed(skips), strict=True
+        ):
             stream = up(stream, *at) + skip
             for block in blocks:
                 stream = block(stream, *at)
         residual = F.pixel_shuffle(self.tail(stream, *at), 2)[:, :, :height, :width]
         return x - residual.to(x.dtype)
 
+    @staticmethod
+    def _sides(levels: nn.ModuleList) -> list[list[nn.Module]]:
+        return [list(level.children()) for level in levels]
+
     def _to_stream(self, x: Tensor, level: Tensor) -> Tensor:
-        """Half resolution: 4 phases of each colour, centred (bfloat16 is finer there), then sigma: [B, 4C + 1, H / 2, W / 2]."""
-        fine = F.pixel_unshuffle(x, 2).sub_(0.5)
+        """Half resolution: 4 phases of each colour, centred (finer in bfloat16), then sigma: [B, 4C + 1, H / 2, W / 2]."""
+        dtype = next(self.parameters()).dtype
+        fine = F.pixel_unshuffle((x - 0.5).to(dtype), 2)
+        shape = (fine.shape[0], fine.shape[1] + 1, *fine.shape[2:])
+        stream = torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
+        stream[:, :-1] = fine
         if level.shape[2:] == (1, 1):
-            plane = level.expand(-1, -1, *fine.shape[2:])
+            stream[:, -1:] = level
         else:
-            plane = F.avg_pool2d(pad_to_multiple(level, self.facts.size_multiple), 2)
-        dtype = self.head.weight.dtype
-        return torch.cat([fine, plane], 1).to(dtype, memory_format=torch.channels_last)
+            stream[:, -1:] = F.avg_pool2d(pad_to_multiple(level, self.facts.size_multiple), 2)
+        return stream
+
+
+def _least_tile(reductions: Sequence[int], widths: Sequence[Sequence[int]], values: int = 20_480) -> int:
+    """Input pixels from which the input of every layer has more than ``values`` values at the narrowest plan."""
+    return 1 + max(values * r * r // level[0] for r, level in zip(reductions, widths, strict=True))
 
 
 def _halo(reductions: Sequence[int], blocks: Sequence[int]) -> int:

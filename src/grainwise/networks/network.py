@@ -25,6 +25,8 @@ class Facts:
         needs_sigma: whether ``sigma`` must be given.
         sigma_max: the greatest noise level that the network was built for, in image units.
         exact_tiles: whether a tile with its halo gives exactly the pixels of the whole picture.
+        least_tile: pixels that a tile must read for that. Torch takes another kernel, which rounds differently in the last
+            bit, for a convolution whose float32 input has at most 20,480 values; this many pixels keep every layer above.
     """
 
     channels: int
@@ -34,6 +36,7 @@ class Facts:
     needs_sigma: bool
     sigma_max: float
     exact_tiles: bool
+    least_tile: int
 
 
 class Network(nn.Module, ABC):

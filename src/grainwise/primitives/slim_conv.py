@@ -96,7 +96,10 @@ class SlimLayer(nn.Module, ABC):
         return f"{tuple(self.weight.shape)}, reduction={self.reduction}"
 
     def _adopt(self, reference: nn.Conv2d | nn.ConvTranspose2d) -> None:
-        self.weight, self.bias = reference.weight, reference.bias
+        weight, bias = reference.weight, reference.bias
+        assert isinstance(weight, nn.Parameter)
+        self.weight = weight
+        self.register_parameter("bias", bias if isinstance(bias, nn.Parameter) else None)
 
     def _check(self, x: Tensor, plan: ChannelPlan) -> None:
         if x.ndim != 4 or x.shape[1] != self.inputs.width(plan):
@@ -106,7 +109,8 @@ class SlimLayer(nn.Module, ABC):
 
 
 def _copied(layer: nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    layer = layer.to(device=weight.device, dtype=weight.dtype)
+    """``layer``, made on the meta device, with copies of ``weight`` and ``bias``."""
+    layer = layer.to_empty(device=weight.device).to(weight.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
         if bias is not None and layer.bias is not None:
@@ -148,17 +152,18 @@ class SlimConv2d(SlimLayer):
     def extract(self, plan: ChannelPlan) -> nn.Module:
         """The `torch.nn.Conv2d` of ``plan``."""
         rows, columns = self.outputs.runs(plan), self.inputs.runs(plan)
-        plain = nn.utils.skip_init(
-            nn.Conv2d,
-            self.inputs.width(plan),
-            self.outputs.width(plan),
+        weight = take_channels(take_channels(self.weight, rows, 0), columns, 1)
+        bias = None if self.bias is None else take_channels(self.bias, rows, 0)
+        plain = nn.Conv2d(
+            weight.shape[1],
+            weight.shape[0],
             self.kernel,
             self.stride,
             self.padding,
-            bias=self.bias is not None,
+            bias=bias is not None,
+            device="meta",
         )
-        weight = take_channels(take_channels(self.weight, rows, 0), columns, 1)
-        return _copied(plain, weight, None if self.bias is None else take_channels(self.bias, rows, 0))
+        return _copied(plain, weight, bias)
 
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
         """k * k * C * D / reduction^2."""
@@ -186,11 +191,19 @@ class SlimDepthwiseConv2d(SlimLayer):
     def extract(self, plan: ChannelPlan) -> nn.Module:
         """The grouped `torch.nn.Conv2d` of ``plan``."""
         runs, width = self.inputs.runs(plan), self.inputs.width(plan)
-        plain = nn.utils.skip_init(
-            nn.Conv2d, width, width, self.kernel, self.stride, self.padding, groups=width, bias=self.bias is not None
-        )
+        weight = take_channels(self.weight, runs, 0)
         bias = None if self.bias is None else take_channels(self.bias, runs, 0)
-        return _copied(plain, take_channels(self.weight, runs, 0), bias)
+        plain = nn.Conv2d(
+            width,
+            width,
+            self.kernel,
+            self.stride,
+            self.padding,
+            groups=width,
+            bias=bias is not None,
+            device="meta",
+        )
+        return _copied(plain, weight, bias)
 
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
         """k * k * C / reduction^2."""
@@ -217,16 +230,12 @@ class SlimConvTranspose2d(SlimLayer):
     def extract(self, plan: ChannelPlan) -> nn.Module:
         """The `torch.nn.ConvTranspose2d` of ``plan``."""
         rows, columns = self.inputs.runs(plan), self.outputs.runs(plan)
-        plain = nn.utils.skip_init(
-            nn.ConvTranspose2d,
-            self.inputs.width(plan),
-            self.outputs.width(plan),
-            self.stride,
-            self.stride,
-            bias=self.bias is not None,
-        )
         weight = take_channels(take_channels(self.weight, rows, 0), columns, 1)
-        return _copied(plain, weight, None if self.bias is None else take_channels(self.bias, columns, 0))
+        bias = None if self.bias is None else take_channels(self.bias, columns, 0)
+        plain = nn.ConvTranspose2d(
+            weight.shape[0], weight.shape[1], self.stride, self.stride, bias=bias is not None, device="meta"
+        )
+        return _copied(plain, weight, bias)
 
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
         """C * D / reduction^2: each output pixel has one tap."""

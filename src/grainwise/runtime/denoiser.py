@@ -153,8 +153,9 @@ class Denoiser:
         estimate = self._estimate(pixels, sigma, strength)
         seconds_estimate = time.perf_counter() - start
         level = _Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, (height, width))
+        no_tiles: tuple[Tile, ...] = ()
         if level.mean == 0:
-            out, tiles = pixels.copy(), ()
+            out, tiles = pixels.copy(), no_tiles
         else:
             out = np.empty_like(pixels, order="C")
             tiles = self._tiles(pixels, choice.plan)
@@ -178,25 +179,29 @@ class Denoiser:
         with self._lock:
             if plan not in self._extracted:
                 plain = self.weights.network.extract(plan).to(self.device, self.dtype)
-                self._extracted[plan] = plain.to(memory_format=torch.channels_last)
+                plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self._extracted[plan] = plain
             return self._extracted[plan]
 
     def _tiles(self, pixels: Image, plan: ChannelPlan) -> tuple[Tile, ...]:
         facts = self.weights.network.facts
-        if self.max_memory is None:
-            free = memory.available_bytes() / 2
-        else:
-            free = self.max_memory * 2**20 - memory.resident_bytes()
         height, width = pixels.shape[:2]
         side = memory.tile_side(
             height,
             width,
-            free=int(free) - pixels.nbytes,
+            free=self._free_bytes() - pixels.nbytes,
             bytes_per_pixel=memory.tile_bytes_per_pixel(plan.entries[0][1], self.dtype.itemsize),
             halo=facts.halo,
             multiple=facts.size_multiple,
+            least_pixels=facts.least_tile,
         )
         return plan_tiles(height, width, size=side, halo=facts.halo, multiple=facts.size_multiple)
+
+    def _free_bytes(self) -> int:
+        """What the picture's result and the tiles may take."""
+        if self.max_memory is None:
+            return memory.available_bytes() // 2
+        return int(self.max_memory * 2**20) - memory.resident_bytes()
 
     def _run(
         self,
@@ -267,7 +272,7 @@ def _to_tensor(tile: Image, device: torch.device) -> Tensor:
     """HWC pixels as [1, 3, H, W] float32 in [0, 1]; grey in all three channels."""
     x = torch.from_numpy(np.ascontiguousarray(tile)).to(device).permute(2, 0, 1)[None].float()
     if tile.dtype.kind == "u":
-        x = x / float(np.iinfo(tile.dtype).max)
+        x = x / _white(tile)
     return x.expand(-1, 3, -1, -1)
 
 
@@ -276,7 +281,12 @@ def _to_pixels(y: Tensor, like: Image) -> Image:
     if like.shape[2] == 1:
         y = y.mean(0, keepdim=True)
     if like.dtype.kind == "u":
-        greatest = float(np.iinfo(like.dtype).max)
-        y = (y.clamp(0, 1) * greatest).round_()
+        y = (y.clamp(0, 1) * _white(like)).round_()
         y = y.to(torch.uint8 if like.dtype == np.uint8 else torch.int32)
-    return y.permute(1, 2, 0).cpu().numpy().astype(like.dtype, copy=False)
+    pixels: Image = np.asarray(y.permute(1, 2, 0).cpu().numpy(), dtype=like.dtype)  # type: ignore[assignment]
+    return pixels
+
+
+def _white(pixels: Image) -> float:
+    """The value of white in an integer picture."""
+    return 255.0 if pixels.dtype == np.uint8 else 65535.0

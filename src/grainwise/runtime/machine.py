@@ -37,7 +37,8 @@ def cpu_has_bfloat16() -> bool:
     except OSError:
         return False
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return torch.backends.mkldnn.is_available() and ("avx512_bf16" in flags or "amx_bf16" in flags)
+    onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return onednn and ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
 def find_device(name: str) -> torch.device:

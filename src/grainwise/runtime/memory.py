@@ -8,8 +8,9 @@ from grainwise.core.errors import InputError
 
 LARGEST_TILE = 2048
 """Side of the largest tile, in pixels. Larger ones are no faster, and a cancelled run would end later."""
-_BYTES_FIXED_PER_PIXEL = 48
-_LIVE_STREAMS = 7
+_SMALLEST_TILE = 64
+_BYTES_FIXED_PER_PIXEL = 96
+_LIVE_STREAMS = 10
 _MEBIBYTE = 1 << 20
 
 
@@ -42,30 +43,45 @@ def available_bytes() -> int:
 
 
 def tile_bytes_per_pixel(stream_width: int, itemsize: int) -> float:
-    """Memory of a running tile per pixel that it reads.
+    """Memory of a running tile per pixel that it reads: an upper bound of what was measured at three widths in two dtypes.
 
     Fixed: the picture in float32, its residual, the noise level, the result. Then the stream of the finest level, at half
-    resolution: the greatest number of copies of it that live at once, convolution workspace included.
+    resolution: copies of it that live at once, workspace of the convolutions included.
+
+    Args:
+        stream_width: channels of the finest level at the plan.
+        itemsize: bytes of a number of the arithmetic.
     """
     return _BYTES_FIXED_PER_PIXEL + _LIVE_STREAMS * stream_width * itemsize / 4
 
 
 def tile_side(
-    height: int, width: int, *, free: int, bytes_per_pixel: float, halo: int, multiple: int, least: int = 64
+    height: int, width: int, *, free: int, bytes_per_pixel: float, halo: int, multiple: int, least_pixels: int
 ) -> int:
     """Side of the written square of the largest tile whose read region fits into ``free`` bytes.
 
+    Args:
+        height, width: of the picture.
+        free: bytes that a running tile may take.
+        bytes_per_pixel: what it takes per pixel that it reads.
+        halo, multiple: see `grainwise.networks.network.Facts`.
+        least_pixels: a tile reads at least this many pixels, or the whole picture.
+
     Raises:
-        InputError: not even a tile of ``least`` pixels fits; the message says what does.
+        InputError: not even the smallest tile fits; the message says what is missing.
     """
+
+    def read(side: int) -> int:
+        return min(height, side + 2 * halo) * min(width, side + 2 * halo)
+
     whole = max(height, width)
-    fits = math.isqrt(max(0, int(free / bytes_per_pixel)))
-    side = fits - 2 * halo
     if whole <= LARGEST_TILE and height * width * bytes_per_pixel <= free:
         return whole + -whole % multiple
-    if side < least:
-        short = (least + 2 * halo) ** 2 * bytes_per_pixel - free
-        raise InputError(
-            f"a tile does not fit into the memory allowed; allow at least {math.ceil(short / _MEBIBYTE)} MB more"
-        )
-    return min(side, LARGEST_TILE) // multiple * multiple
+    least = max(_SMALLEST_TILE, -(-least_pixels // min(height, width)))
+    least += -least % multiple
+    short = read(least) * bytes_per_pixel - free
+    if short > 0:
+        missing = math.ceil(short / _MEBIBYTE)
+        raise InputError(f"a tile does not fit into the memory allowed; allow at least {missing} MB more")
+    side = math.isqrt(int(free / bytes_per_pixel)) - 2 * halo
+    return max(least, min(side, LARGEST_TILE) // multiple * multiple)

@@ -1,4 +1,4 @@
-"""Blind noise level: how strong the noise of a picture is, told from the picture alone, in a few hundredths of a second.
+"""Blind noise level: how strong the noise of a picture is, told from the picture alone, in less than 0.1 seconds.
 
 White noise puts the same variance into every coefficient of an orthonormal transform; a picture puts little of itself
 into the highest frequencies of its smoothest patches, and less still into its colour differences. So: cut 8x8 patches,
@@ -50,8 +50,12 @@ _BIN_WIDTH: Final = 1 / 16
 _BIN_FEWEST: Final = 250  # patches that a brightness bin must hold
 _BIN_WEAK: Final = 0.2
 _BIN_MEASURED: Final = 60
+_FROZEN: Final = 0.4  # share of equal neighbours from which a patch is flat, or saturated, rather than noisy
+_DRAWN: Final = 3.0  # low over high frequency energy above which patches hold edges rather than noise
 _TONED_FROM: Final = 0.03  # grey noise weaker than this (sigma 4.4 / 255) may be texture
-_FLAT_SPREAD: Final = 0.16  # rms of log(sigma of a bin / sigma of all) up to which the noise is called even
+_FLAT_SPREAD: Final = 0.06  # rms of log(sigma of a bin) up to which the noise is called even,
+_FLAT_SPREAD_GREY: Final = 5e-5  # and this / sigma^2 more for texture: in grey pictures,
+_FLAT_SPREAD_COLOUR: Final = 5e-6  # in colour pictures
 _CURVE_FROM: Final = 2 / 255  # below it the bins show the picture, not the noise
 
 
@@ -133,9 +137,9 @@ def estimate_noise(image: NDArray[np.generic]) -> NoiseEstimate:
 
     Meant for white noise, even or depending on brightness. Pictures above 1.6 megapixels are sampled: 400 crops, evenly
     spread, so that time and memory do not grow with the picture. The same picture always gives the same answer. Areas
-    that are clipped, or exactly flat like a frame, are left out; a picture that is mostly exactly flat (a drawing, a
-    screen shot) has no noise. Pictures smaller than 8 pixels a side get a rough figure from 2x2 differences, and
-    pictures one pixel wide or high get 0.
+    that are clipped, or exactly flat like a frame, are left out; a picture that is exactly flat but for edges (a
+    drawing, a page of text) has no noise. Pictures smaller than 8 pixels a side get a rough figure from 2x2
+    differences, and pictures one pixel wide or high get 0.
 
     Args:
         image: HWC with 1 or 3 channels; uint8, uint16, or float with black at 0 and white at 1 (noise may overshoot).
@@ -153,16 +157,18 @@ def estimate_noise(image: NDArray[np.generic]) -> NoiseEstimate:
     if min(height, width) < _PATCH:
         return NoiseEstimate(_of_tiny(_to_unit(image)))
     patches = _Patches.of(np.concatenate(list(_cut(image))), channels)
-    chosen = patches.usable()
-    if not chosen.any():
+    alive = patches.frozen < _FROZEN
+    if not alive.any():
         return NoiseEstimate(0.0)
-    least_clipped = chosen & (patches.clipped <= max(0.05, float(np.quantile(patches.clipped[chosen], 0.2))))
-    index = np.flatnonzero(least_clipped)
+    index = np.flatnonzero(alive & (patches.clipped <= max(0.05, float(np.quantile(patches.clipped[alive], 0.2)))))
+    still = int((~alive & (patches.clipped < 1)).sum())
+    if still > alive.sum() and patches.texture(index) > _DRAWN:
+        return NoiseEstimate(0.0)  # flat areas, and edges between them
     toned = patches.share_noise(index)
     sigma = patches.sigma(index, _WEAK, _FEWEST, toned)
     if sigma < _CURVE_FROM:
         return NoiseEstimate(sigma)
-    return _with_curve(patches, chosen & (patches.clipped <= 0.3), sigma, toned)
+    return _with_curve(patches, alive & (patches.clipped <= 0.3), sigma, toned)
 
 
 def _check(image: NDArray[np.generic]) -> None:
@@ -208,8 +214,10 @@ def _cut(image: NDArray[np.generic]) -> Iterator[Array]:
 def _to_unit(values: NDArray[np.generic]) -> Array:
     """Convert uint8, uint16 or float to float32 in image units; refuse values that are no picture's."""
     if np.issubdtype(values.dtype, np.integer):
-        return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
-    unit = values.astype(np.float32)
+        whole: Array = values.astype(np.float32)
+        whole /= np.iinfo(values.dtype.name).max
+        return whole
+    unit: Array = values.astype(np.float32)
     least, most = float(unit.min()), float(unit.max())
     if not (math.isfinite(least) and math.isfinite(most)):
         raise InputError("the picture holds values that are not finite (NaN or infinity). Replace them first.")
@@ -279,23 +287,22 @@ class _Patches:
         low = np.einsum("ij,ij->i", flat, flat) - high.sum(1)
         return cls(means, high.reshape(count, channels, -1), low, clipped, same.mean((1, 2), dtype=np.float32))
 
-    def usable(self) -> Mask:
-        """Choose the patches that can show noise: not saturated, and not frozen where the picture is alive."""
-        frozen = self.frozen >= 0.4
-        evidence = frozen & (self.clipped < 1)
-        alive = ~frozen
-        # a frame around a noisy picture is left out; where the still patches outnumber the others, they are the picture
-        return alive | evidence if evidence.sum() > alive.sum() else alive
-
     def weakest(self, index: NDArray[np.intp], share: float, fewest: int) -> NDArray[np.intp]:
         """Choose the ``share`` of the patches ``index`` with the least low-frequency energy, in their order."""
         count = min(len(index), max(int(share * len(index)), fewest))
         return np.sort(index[np.argpartition(self.low[index], count - 1)[:count]])
 
+    def texture(self, index: NDArray[np.intp]) -> float:
+        """Give low over high frequency energy, per place, in the weakest of ``index``: at most 1 in white noise."""
+        weak = self.weakest(index, _WEAK, _FEWEST)
+        places = int(self.high.shape[1]) * (_PATCH**2 - 1 - int(self.high.shape[2]))
+        low = float(np.median(self.low[weak])) / places
+        return low / max(float(self.high[weak].mean()), 1e-12)
+
     def share_noise(self, index: NDArray[np.intp]) -> bool:
         """Whether the channels share their noise (a toned grey picture), so that colour differences do not show it."""
         high = self.high[self.weakest(index, _WEAK, _FEWEST)]
-        if high.shape[1] == 1:
+        if high.shape[1] == 1 or self.texture(index) >= _DRAWN:
             return False
         return math.sqrt(_least_half(high[:, :1])) > max(4 * math.sqrt(_least_half(high)), _TONED_FROM)
 
@@ -303,10 +310,7 @@ class _Patches:
         """Estimate sigma from the weakest of the patches ``index``; ``toned``: noise that the channels share."""
         weak = self.weakest(index, share, fewest)
         high = self.high[weak]
-        if toned:
-            variance = (_least_half(high[:, :1]) + 2 * _least_half(high[:, 1:])) / 3
-        else:
-            variance = _least_half(high)
+        variance = (_least_half(high[:, :1]) + 2 * _least_half(high[:, 1:])) / 3 if toned else _least_half(high)
         return _unclip(variance, self.means[weak]) if self.clipped[weak].any() else math.sqrt(variance)
 
 
@@ -351,13 +355,14 @@ def _clipped_moments(clean: NDArray[np.float64], sigma: float) -> tuple[NDArray[
 
 
 def _with_curve(patches: _Patches, chosen: Mask, sigma: float, toned: bool) -> NoiseEstimate:
-    """Estimate sigma per brightness, and keep the curve where it differs from the even ``sigma`` by more than chance."""
+    """Estimate sigma per brightness, and keep the curve where it is further from even than texture explains."""
     brightness = patches.means.mean(1)
+    grey = patches.means.shape[1] == 1  # then a bin of nothing but texture shows texture; colour differences do not
     bins = np.floor(np.clip(brightness, 0, 1) / _BIN_WIDTH).astype(int)
     knots, sigmas, weights = [], [], []
     for number in range(bins.max() + 1):
         index = np.flatnonzero(chosen & (bins == number))
-        if len(index) >= _BIN_FEWEST:
+        if len(index) >= _BIN_FEWEST and (not grey or patches.texture(index) < _DRAWN):
             knots.append(float(brightness[index].mean()))
             sigmas.append(patches.sigma(index, _BIN_WEAK, _BIN_MEASURED, toned))
             weights.append(len(index))
@@ -366,6 +371,7 @@ def _with_curve(patches: _Patches, chosen: Mask, sigma: float, toned: bool) -> N
     curve, weight = np.array(sigmas), np.array(weights) / sum(weights)
     logs = np.log(np.maximum(curve, 1e-6))
     spread = math.sqrt(float(weight @ (logs - weight @ logs) ** 2))
-    if spread <= _FLAT_SPREAD:
+    texture = _FLAT_SPREAD_GREY if grey else _FLAT_SPREAD_COLOUR
+    if spread <= _FLAT_SPREAD + texture / sigma**2:
         return NoiseEstimate(sigma)
     return NoiseEstimate(math.sqrt(float(weight @ curve**2)), tuple(knots), tuple(curve.tolist()))

@@ -151,6 +151,7 @@ class _Run:
     ) -> None:
         try:
             from accelerate import Accelerator
+            from accelerate.state import AcceleratorState
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise TrainingError(f"training needs {error.name}: pip install 'grainwise[train]'") from None
@@ -160,6 +161,7 @@ class _Run:
         if cpu and config.precision == "fp16":
             raise InputError("fp16 trains on a GPU only, and none is in use; take precision=bf16 or fp32")
         mixed = {"fp32": "no"}.get(config.precision, config.precision)
+        AcceleratorState._reset_state()  # it is one per process, and an earlier run may have had another precision
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=mixed)
         self.network: nn.Module = method.network  # type: ignore[assignment]
         self.optimizer = torch.optim.AdamW(
@@ -282,7 +284,7 @@ class _Run:
             raise TrainingError(f"{self.out} holds no checkpoint to resume; start the run without resuming")
         try:
             state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file
+        except Exception as error:  # noqa: BLE001 -- torch raises many kinds for a damaged file
             raise TrainingError(f"the checkpoint {path} cannot be read ({error}); start the run anew") from None
         changed = {k: (v, self._fingerprint()[k]) for k, v in state["config"].items() if v != self._fingerprint()[k]}
         if changed:

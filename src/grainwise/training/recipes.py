@@ -67,9 +67,9 @@ class Recipe:
     config: dict[str, Any] = field(default_factory=dict)
     hold_out: int = 24
     init: str = ""
-    crops: CropSettings = CropSettings()
-    method: MethodSettings = MethodSettings()
-    loop: LoopConfig = LoopConfig()
+    crops: CropSettings = field(default_factory=CropSettings)
+    method: MethodSettings = field(default_factory=MethodSettings)
+    loop: LoopConfig = field(default_factory=LoopConfig)
 
 
 def default() -> Recipe:
@@ -77,7 +77,7 @@ def default() -> Recipe:
     return Recipe(
         name="default",
         data=("train-free",),
-        method=MethodSettings(subnets=3, jitter=1, synergy_from=5_000),
+        method=MethodSettings(subnets=3, jitter=1, synergy=False),
         loop=LoopConfig(
             steps=16_000,
             batch=16,
@@ -214,7 +214,8 @@ def network_of(recipe: Recipe) -> Network:
         from grainwise.networks.checkpoint import load_weights
 
         network.load_state_dict(load_weights(recipe.init).network.state_dict())
-    return network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def method_of(recipe: Recipe, network: Network) -> SupernetMethod:

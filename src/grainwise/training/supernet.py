@@ -7,7 +7,7 @@ stratified by cost: over a step and over a run, every order of magnitude of cost
 
 import math
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class PlanSampler:
         low, high = self.costs[0], self.costs[-1]
         edges = np.linspace(low, high, count + 1)
         drawn = []
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             target = generator.uniform(start, stop)
             nearest = np.flatnonzero(np.abs(self.costs - target) <= (high - low) / 16)
             candidates = nearest if nearest.size else np.array([np.abs(self.costs - target).argmin()])

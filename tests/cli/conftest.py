@@ -1,0 +1,48 @@
+"""Run the command line inside the process, and pictures to run it on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from grainwise.cli import main
+from grainwise.core.pictures import Picture, write_picture
+
+
+class Ran(NamedTuple):
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run a command and give its exit code and what it printed."""
+
+    def call(*arguments: object) -> Ran:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Ran(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+def noisy_pixels(height: int = 40, width: int = 56, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """Shading with noise of sigma 25, uint8."""
+    shade = np.linspace(60, 190, width)[None, :, None] + np.zeros((height, 1, channels))
+    noise = np.random.default_rng(seed).normal(0, 25, shade.shape)
+    return (shade + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures, one in a sub-folder."""
+    for index, name in enumerate(("a.png", "b.jpg", "sub/c.webp")):
+        pixels = noisy_pixels(seed=index)
+        write_picture(tmp_path / "in" / name, pixels, Picture(pixels))
+    return tmp_path / "in"

@@ -1,0 +1,128 @@
+"""Every command on real files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import grainwise
+from grainwise.core.pictures import Picture, read_picture, write_picture
+from tests.cli.conftest import Ran, noisy_pixels
+
+Run = Callable[..., Ran]
+
+
+def test_one_file(run: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "clean.png"
+    ran = run("denoise", folder / "a.png", "-o", out, "--budget", "fast")
+    assert ran.code == 0
+    assert "sigma" in ran.out
+    before, after = read_picture(folder / "a.png").pixels, read_picture(out).pixels
+    assert after.shape == before.shape
+    assert after.astype(float).std() < before.astype(float).std() - 3
+
+
+def test_json_tells_all(run: Run, folder: Path, tmp_path: Path) -> None:
+    ran = run("denoise", folder / "a.png", "-o", tmp_path / "o.png", "--json", "--sigma", 20, "--dtype", "float32")
+    told = json.loads(ran.out)
+    assert told["sigma"] == pytest.approx(20)
+    assert told["device"] == "cpu" or told["device"].startswith("cuda")
+    assert told["dtype"] == "float32"
+    assert {"plan", "macs_per_pixel", "seconds", "megapixels_per_second", "megapixels"} <= set(told)
+
+
+def test_a_folder_is_mirrored_and_skipped(run: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("denoise", folder, "-o", out, "--budget", "fast").code == 0
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == ["a.png", "b.jpg", "sub/c.webp"]
+    stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.*")}
+    (out / "a.png").unlink()
+    ran = run("denoise", folder, "-o", out, "--budget", "fast", "--skip-existing", "--json")
+    skipped = [json.loads(line)["skipped"] for line in ran.out.splitlines()]
+    assert sorted(skipped) == [False, True, True]
+    assert (out / "b.jpg").stat().st_mtime_ns == stamps[out / "b.jpg"]
+    assert (out / "a.png").exists()
+
+
+def test_a_glob(run: Run, folder: Path, tmp_path: Path) -> None:
+    assert run("denoise", f"{folder}/*.*g", "-o", tmp_path / "out", "--budget", "fast").code == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.jpg"]
+
+
+def test_a_bad_file_does_not_stop_the_others(run: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "aa.png").write_text("this is no picture")
+    ran = run("denoise", folder, "-o", tmp_path / "out", "--budget", "fast")
+    assert ran.code == 1
+    assert ran.err.count("grainwise: error:") == 1
+    assert "aa.png" in ran.err
+    assert len(list((tmp_path / "out").rglob("*.*"))) == 3
+
+
+def test_depth_and_alpha_stay(run: Run, tmp_path: Path) -> None:
+    pixels = noisy_pixels().astype(np.uint16) * 257 + 13
+    alpha = np.random.default_rng(0).integers(0, 65536, pixels.shape[:2], dtype=np.uint16)
+    write_picture(tmp_path / "deep.png", pixels, Picture(pixels, alpha=alpha))
+    assert run("denoise", tmp_path / "deep.png", "-o", tmp_path / "out.tif", "--budget", "fast").code == 0
+    out = read_picture(tmp_path / "out.tif")
+    assert out.pixels.dtype == np.uint16
+    assert len(np.unique(out.pixels)) > 1000
+    assert np.array_equal(out.alpha, alpha)
+
+
+def test_strength_0_changes_no_pixel(run: Run, folder: Path, tmp_path: Path) -> None:
+    assert run("denoise", folder / "a.png", "-o", tmp_path / "same.png", "--strength", 0).code == 0
+    assert np.array_equal(read_picture(tmp_path / "same.png").pixels, read_picture(folder / "a.png").pixels)
+
+
+def test_estimate(run: Run, folder: Path) -> None:
+    told = [json.loads(line) for line in run("estimate", folder, "--json").out.splitlines()]
+    assert len(told) == 3
+    assert told[0]["sigma"] == pytest.approx(25, rel=0.15)
+    assert "sigma 2" in run("estimate", folder / "a.png").out
+
+
+def test_models(run: Run) -> None:
+    told = json.loads(run("models", "--json").out)
+    assert told["name"] == "default"
+    assert {plan["name"] for plan in told["plans"]} >= {"fast", "balanced", "best"}
+    assert told["licence"]
+    assert told["data"]
+    words = run("models", "default").out
+    assert all(name in words for name in ("fast", "balanced", "best"))
+
+
+def test_evaluate(run: Run, folder: Path) -> None:
+    ran = run("evaluate", "--data", folder, "--noise", "gaussian:10", "--limit", 2, "--json", "--budget", "30k")
+    told = json.loads(ran.out)
+    needed = {"psnr", "ssim", "macs_per_pixel", "seconds", "megapixels_per_second", "sigma", "plan", "device", "dtype"}
+    assert needed <= set(told)
+    assert (told["pictures"], told["protocol"]) == (2, "rgb-u8")
+    assert "dB" in run("evaluate", "--data", folder, "--noise", "gaussian:10", "--blind", "--limit", 1).out
+
+
+def test_evaluate_real_pairs(run: Run, tmp_path: Path) -> None:
+    clean = noisy_pixels() // 2 + 60
+    for name, pixels in (("x_mean", clean), ("x_real", (clean + noisy_pixels(seed=3) // 8).astype(np.uint8))):
+        write_picture(tmp_path / f"{name}.png", pixels, Picture(pixels))
+    told = json.loads(run("evaluate", "--data", tmp_path, "--noise", "real", "--json").out)
+    assert told["blind"] is True
+    assert {"psnr", "psnr_before"} <= set(told)
+
+
+def test_bench(run: Run, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    pytest.importorskip("matplotlib")
+    common = ("bench", "--data", folder, "--limit", 1, "--repeats", 1, "--budgets", "fast", "--against", "tv")
+    told = json.loads(run(*common, "--json", "--out", tmp_path / "b").out)
+    assert [row["name"] for row in told["rows"]] == ["grainwise fast", "tv"]
+    assert told["dense_conv_gmacs_per_second"] > 0
+    assert {p.name for p in (tmp_path / "b").iterdir()} == {"bench.json", "bench.md", "bench.png"}
+    assert "PSNR" in run(*common).out
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").out.strip() == f"grainwise {grainwise.__version__}"
+    words = run("--help").out
+    assert all(name in words for name in ("denoise", "estimate", "models", "evaluate", "bench", "train"))

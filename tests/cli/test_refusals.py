@@ -1,0 +1,170 @@
+"""What cannot be done as asked ends in one line on stderr and exit code 2, and leaves nothing behind."""
+
+import os
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grainwise.core.pictures import Picture, write_picture
+from tests.cli.conftest import Ran, noisy_pixels
+
+Run = Callable[..., Ran]
+Case = Callable[[Path], list[object]]
+
+
+def picture(path: Path, name: str = "a.png") -> Path:
+    pixels = noisy_pixels()
+    write_picture(path / name, pixels, Picture(pixels))
+    return path / name
+
+
+def raw(path: Path, name: str, content: bytes) -> Path:
+    (path / name).write_bytes(content)
+    return path / name
+
+
+def cut(path: Path, name: str) -> Path:
+    whole = picture(path, name).read_bytes()
+    return raw(path, name, whole[: len(whole) // 2])
+
+
+def flipped(path: Path) -> Path:
+    content = bytearray(picture(path).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    return raw(path, "a.png", bytes(content))
+
+
+def huge(path: Path) -> Path:
+    """A PNG whose header claims more pixels than any picture has."""
+    content = bytearray(picture(path).read_bytes())
+    content[16:24] = struct.pack(">II", 2_000_000_000, 2_000_000_000)
+    return raw(path, "a.png", bytes(content))
+
+
+def one(path: Path, *more: object) -> list[object]:
+    return ["denoise", picture(path), "-o", path / "o.png", *more]
+
+
+def bad(source: Path) -> list[object]:
+    return ["denoise", source, "-o", source.parent / "o.png"]
+
+
+def a_file_as_folder(path: Path) -> list[object]:
+    raw(path, "file", b"x")
+    return ["denoise", picture(path), "-o", path / "file" / "o.png"]
+
+
+def two_into_one(path: Path) -> list[object]:
+    (path / "x").mkdir()
+    (path / "y").mkdir()
+    return ["denoise", picture(path / "x"), picture(path / "y"), "-o", path / "out"]
+
+
+def two_into_a_file(path: Path) -> list[object]:
+    return ["denoise", picture(path, "a.png"), picture(path, "b.png"), "-o", picture(path, "c.png")]
+
+
+def alpha_to_jpeg(path: Path) -> list[object]:
+    pixels = noisy_pixels()
+    alpha = np.zeros(pixels.shape[:2], np.uint8)
+    write_picture(path / "a.png", pixels, Picture(pixels, alpha=alpha))
+    return ["denoise", path / "a.png", "-o", path / "o.jpg"]
+
+
+def unreadable(path: Path) -> list[object]:
+    source = picture(path)
+    source.chmod(0)
+    return bad(source)
+
+
+def unwritable(path: Path) -> list[object]:
+    (path / "locked").mkdir(mode=0o500)
+    return ["denoise", picture(path), "-o", path / "locked" / "o.png"]
+
+
+def train(path: Path, *changes: str) -> list[object]:
+    return ["train", "tiny", "--out", path / "run", *(part for change in changes for part in ("--set", change))]
+
+
+CASES: dict[str, tuple[Case, str]] = {
+    "missing file": (lambda p: ["denoise", p / "no.png", "-o", p / "o.png"], "no file or folder"),
+    "empty file": (lambda p: bad(raw(p, "a.png", b"")), "a.png"),
+    "text as PNG": (lambda p: bad(raw(p, "a.png", b"hello, I am a text")), "a.png"),
+    "truncated PNG": (lambda p: bad(cut(p, "a.png")), "truncated|cut short"),
+    "truncated JPEG": (lambda p: bad(cut(p, "a.jpg")), "truncated|cut short"),
+    "truncated WebP": (lambda p: bad(cut(p, "a.webp")), "truncated|cut short"),
+    "truncated TIFF": (lambda p: bad(cut(p, "a.tif")), "truncated|cut short"),
+    "damaged PNG": (lambda p: bad(flipped(p)), "a.png"),
+    "PNG of 4 exapixels": (lambda p: bad(huge(p)), "a.png"),
+    "unreadable file": (unreadable, "permission"),
+    "unwritable folder": (unwritable, "permission"),
+    "a file where a folder must be": (a_file_as_folder, "cannot write"),
+    "folder without pictures": (lambda p: ["denoise", p, "-o", p / "out"], "holds no picture"),
+    "glob without pictures": (lambda p: ["denoise", p / "*.png", "-o", p / "out"], "no picture matches"),
+    "unknown suffix": (lambda p: ["denoise", picture(p), "-o", p / "o.xyz"], "suffix"),
+    "output over input": (lambda p: ["denoise", picture(p), "-o", p / "a.png"], "read as well as written"),
+    "folder over itself": (lambda p: ["denoise", picture(p).parent, "-o", p], "read as well as written"),
+    "two into one file": (two_into_one, "both be written"),
+    "several into a file": (two_into_a_file, "read as well|is a file"),
+    "alpha into JPEG": (alpha_to_jpeg, "alpha"),
+    "no output": (lambda p: ["denoise", picture(p)], "--out"),
+    "no input": (lambda p: ["denoise", "-o", p / "o.png"], "INPUT"),
+    "unknown option": (lambda p: one(p, "--fast"), "--fast"),
+    "unknown command": (lambda p: ["denoize"], "denoize"),
+    "unknown model": (lambda p: one(p, "--model", "defualt"), "Did you mean default"),
+    "missing model file": (lambda p: one(p, "--model", p / "m.safetensors"), "no weights file"),
+    "damaged model file": (lambda p: one(p, "--model", raw(p, "m.safetensors", b"x" * 99)), "no readable weights"),
+    "unknown budget": (lambda p: one(p, "--budget", "medium"), "a budget is"),
+    "budget too small": (lambda p: one(p, "--budget", "1k"), "cheapest plan"),
+    "negative budget": (lambda p: one(p, "--budget", "-5"), "a budget is"),
+    "sigma beyond what was trained": (lambda p: one(p, "--sigma", "200"), "sigma"),
+    "negative sigma": (lambda p: one(p, "--sigma", "-1"), "sigma"),
+    "sigma no number": (lambda p: one(p, "--sigma", "high"), "sigma"),
+    "strength 3": (lambda p: one(p, "--strength", "3"), "strength"),
+    "strength nan": (lambda p: one(p, "--strength", "nan"), "strength"),
+    "quality 0": (lambda p: one(p, "--quality", "0"), "quality"),
+    "too little memory": (lambda p: one(p, "--max-memory", "10"), "MB more"),
+    "unknown device": (lambda p: one(p, "--device", "tpu"), "device"),
+    "unknown dtype": (lambda p: one(p, "--dtype", "int8"), "dtype"),
+    "estimate of nothing": (lambda p: ["estimate", p / "no.png"], "no file or folder"),
+    "estimate of text": (lambda p: ["estimate", raw(p, "a.png", b"text")], "a.png"),
+    "evaluate without a folder": (lambda p: ["evaluate", "--data", p / "no", "--noise", "gaussian:25"], "folder"),
+    "evaluate unknown noise": (lambda p: ["evaluate", "--data", p, "--noise", "rain:3"], "noise kind"),
+    "evaluate unknown protocol": (
+        lambda p: ["evaluate", "--data", p, "--noise", "gaussian:25", "--protocol", "rgb-u9"], "protocol"
+    ),
+    "evaluate real without pairs": (lambda p: ["evaluate", "--data", p, "--noise", "real"], "pairs"),
+    "bench unknown rival": (lambda p: ["bench", "--data", p, "--against", "nlmm"], "nlmm"),
+    "models unknown": (lambda p: ["models", "best"], "unknown model"),
+    "unknown recipe": (lambda p: ["train", "defualt", "--out", p / "run"], "Did you mean default"),
+    "unknown setting": (lambda p: train(p, "loop.step=3"), "Did you mean steps"),
+    "setting of another kind": (lambda p: train(p, "loop.steps=many"), "whole number"),
+    "no training pictures": (lambda p: train(p, f"data={p / 'nothing'}"), "no folder of pictures"),
+    "resume of nothing": (lambda p: [*train(p, f"data={picture(p).parent}"), "--resume"], "."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "words"), CASES.values(), ids=CASES)
+def test_refused_in_one_line(case: Case, words: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "permission" in words and os.geteuid() == 0:
+        pytest.skip("root may read and write everything")
+    monkeypatch.chdir(tmp_path)
+    arguments = case(tmp_path)
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    ran = run(*arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    lines = ran.err.strip().splitlines()
+    assert len(lines) == 1, ran.err
+    assert lines[0].startswith("grainwise: error: ")
+    assert re.search(words, lines[0], re.IGNORECASE), lines[0]
+    after = {path for path in tmp_path.rglob("*") if path.is_file() and "run" not in path.parts}
+    assert {path for path in after if ".cache" not in path.parts} == before
+
+
+def test_there_are_at_least_twenty_cases() -> None:
+    assert len(CASES) >= 20
