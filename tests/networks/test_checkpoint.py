@@ -1,12 +1,14 @@
 """Weights files: exact, self-describing, and clear about what is wrong with them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import grainwise
 from grainwise.core.errors import UnknownNameError, WeightsError
 from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
 from grainwise.networks.half_unet import HalfUNet
@@ -84,3 +86,24 @@ def test_missing_files_and_names_are_told_apart(tmp_path: Path) -> None:
         load_weights("defualt")
     with pytest.raises(WeightsError, match="there is no weights file"):
         load_weights(tmp_path / "nothing.safetensors")
+
+
+def test_the_shipped_weights_say_what_they_are() -> None:
+    path = Path(grainwise.__file__).parent / "weights" / "default.safetensors"
+    assert path.stat().st_size <= 6e6
+    weights = load_weights("default")
+    card = weights.card
+    assert card.licence == "CC BY-SA 4.0"
+    assert not any("research" in entry for entry in card.data)
+    assert card.recipe.startswith("grainwise train default")
+    assert card.steps > 0 < card.seconds
+    assert re.fullmatch(r"[0-9a-f]{7,40}", card.commit)
+    named = {measured.name: measured for measured in card.plans if measured.name}
+    assert set(named) == {"fast", "balanced", "best"}
+    assert all(measured.psnr for measured in card.plans)
+    costs = [measured.macs_per_pixel for measured in card.plans]
+    assert costs == sorted(costs)
+    assert costs[0] <= 15_000
+    assert costs[-1] >= 110_000
+    for plan, measured in weights.plans().items():
+        assert weights.network.macs_per_pixel(plan) == pytest.approx(measured.macs_per_pixel, abs=0.5)

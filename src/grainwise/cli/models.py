@@ -32,6 +32,8 @@ def models(
             f"  taught by {', '.join(card.data)}; {card.steps} steps, {card.seconds / 60:.0f} min on {card.device}"
         )
         typer.echo(f"  rebuilt by: {card.recipe}  (commit {card.commit})")
+        if card.notes:
+            typer.echo(f"  {card.notes}")
         for measured in card.plans:
             psnr = ", ".join(f"{what} {value:.2f} dB" for what, value in measured.psnr.items())
             typer.echo(f"  {measured.macs_per_pixel / 1000:6.1f}K MACs/px {measured.name:9s} {measured.plan}  {psnr}")

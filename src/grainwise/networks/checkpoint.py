@@ -54,6 +54,7 @@ class Card:
         seconds: training time.
         device: what it was trained on.
         plans: the plans to choose from, cheapest first.
+        notes: what else one must know to judge or rebuild it.
     """
 
     licence: str
@@ -64,6 +65,7 @@ class Card:
     seconds: float
     device: str
     plans: tuple[MeasuredPlan, ...]
+    notes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
