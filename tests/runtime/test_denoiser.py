@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import grainwise
 from grainwise.core.errors import BudgetError, Cancelled, InputError
+from grainwise.networks.checkpoint import Weights
+from grainwise.networks.half_unet import HalfUNet
 from grainwise.runtime.budget import parse_budget
 from grainwise.runtime.machine import cpu_has_bfloat16, find_device, find_dtype
 
@@ -238,3 +240,9 @@ def test_wrong_machines_are_refused(denoiser: grainwise.Denoiser) -> None:
 def test_auto_takes_what_is_there() -> None:
     cpu = find_device("cpu")
     assert find_dtype("auto", cpu) == (torch.bfloat16 if cpu_has_bfloat16() else torch.float32)
+
+
+def test_a_network_that_is_no_denoiser_is_refused(denoiser: grainwise.Denoiser) -> None:
+    grey = HalfUNet(widths=((16, 24), (16, 32)), blocks=(1, 1), channels=1)
+    with pytest.raises(InputError, match="no RGB denoiser"):
+        grainwise.Denoiser(Weights("grey", grey, denoiser.weights.card))

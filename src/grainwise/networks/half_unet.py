@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.networks.network import Facts, Network, noise_map, pad_to_multiple
-from grainwise.primitives.channels import ChannelDim, ChannelSpace
+from grainwise.primitives.channels import ChannelDim, ChannelPlan, ChannelSpace
 from grainwise.primitives.fused_conv import conv_add, conv_relu
 from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet
 
@@ -113,6 +113,10 @@ class HalfUNet(Network):
     def config(self) -> dict[str, Any]:
         """Widths, blocks, channels and the greatest noise level."""
         return self._config
+
+    def bytes_per_pixel(self, plan: ChannelPlan, itemsize: int) -> float:
+        """Fixed: picture, residual, level and result. Then ten copies of the finest stream, convolution workspace included."""
+        return 96 + 10 * plan["level0"] * itemsize / 4
 
     def forward(self, x: Tensor, *at: Any, sigma: Tensor) -> Tensor:
         """See `Network.forward`. The stream is channels_last, in the dtype of the weights; the last sum is in that of ``x``."""

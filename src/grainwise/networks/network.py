@@ -60,6 +60,15 @@ class Network(nn.Module, ABC):
             sigma: noise level in image units: [B], or a map [B, 1, H, W].
         """
 
+    @abstractmethod
+    def bytes_per_pixel(self, plan: ChannelPlan, itemsize: int) -> float:
+        """Memory of a running extracted network per input pixel, an upper bound of what was measured.
+
+        Args:
+            plan: the channel plan.
+            itemsize: bytes of a number of the arithmetic: 4 for float32, 2 for bfloat16.
+        """
+
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
         """Multiply-adds per input pixel at ``plan``: convolutions only, closed form (DDS-Net's "FLOPs/Pixel")."""
         self.space.check(plan)

@@ -67,7 +67,7 @@ class Denoiser:
         max_memory: what the process may take, in MB (2**20 bytes), pictures included; None allows half of what is free.
 
     Raises:
-        InputError: a device or dtype that is not there.
+        InputError: a device or dtype that is not there, or a network that is no such denoiser.
     """
 
     def __init__(
@@ -79,6 +79,11 @@ class Denoiser:
         max_memory: float | None = None,
     ) -> None:
         """Choose device and dtype, and prepare the allocator."""
+        facts = weights.network.facts
+        if (facts.channels, facts.scale, facts.needs_sigma, facts.exact_tiles) != (3, 1, True, True):
+            raise InputError(
+                f"{weights.name} is no RGB denoiser with exact tiles that is told the noise level: {facts}"
+            )
         machine.tune_allocator()
         self.weights = weights
         self.device = machine.find_device(device)
@@ -150,7 +155,7 @@ class Denoiser:
             raise InputError(f"strength lies in 0 to 2, got {strength!r}")
         pixels = as_hwc(image)
         height, width = pixels.shape[:2]
-        estimate = self._estimate(pixels, sigma, strength)
+        estimate = estimate_noise(pixels) if sigma is None and strength > 0 else None
         seconds_estimate = time.perf_counter() - start
         level = _Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, (height, width))
         no_tiles: tuple[Tile, ...] = ()
@@ -171,9 +176,6 @@ class Denoiser:
             seconds_estimate=seconds_estimate,
         )
 
-    def _estimate(self, pixels: Image, sigma: float | Image | None, strength: float) -> NoiseEstimate | None:
-        return estimate_noise(pixels) if sigma is None and strength > 0 else None
-
     def _network(self, plan: ChannelPlan) -> nn.Module:
         """The extracted network of ``plan`` on the device, made once."""
         with self._lock:
@@ -190,7 +192,7 @@ class Denoiser:
             height,
             width,
             free=self._free_bytes() - pixels.nbytes,
-            bytes_per_pixel=memory.tile_bytes_per_pixel(plan.entries[0][1], self.dtype.itemsize),
+            bytes_per_pixel=self.weights.network.bytes_per_pixel(plan, self.dtype.itemsize),
             halo=facts.halo,
             multiple=facts.size_multiple,
             least_pixels=facts.least_tile,

@@ -1,4 +1,4 @@
-"""How much memory there is, how much a tile takes, and how large tiles may therefore be."""
+"""How much memory there is, and how large tiles may therefore be."""
 
 import math
 import sys
@@ -9,8 +9,6 @@ from grainwise.core.errors import InputError
 LARGEST_TILE = 2048
 """Side of the largest tile, in pixels. Larger ones are no faster, and a cancelled run would end later."""
 _SMALLEST_TILE = 64
-_BYTES_FIXED_PER_PIXEL = 96
-_LIVE_STREAMS = 10
 _MEBIBYTE = 1 << 20
 
 
@@ -40,19 +38,6 @@ def available_bytes() -> int:
         except (OSError, ValueError):
             pass
     return max(min(found, default=4 << 30), 64 * _MEBIBYTE)
-
-
-def tile_bytes_per_pixel(stream_width: int, itemsize: int) -> float:
-    """Memory of a running tile per pixel that it reads: an upper bound of what was measured at three widths in two dtypes.
-
-    Fixed: the picture in float32, its residual, the noise level, the result. Then the stream of the finest level, at half
-    resolution: copies of it that live at once, workspace of the convolutions included.
-
-    Args:
-        stream_width: channels of the finest level at the plan.
-        itemsize: bytes of a number of the arithmetic.
-    """
-    return _BYTES_FIXED_PER_PIXEL + _LIVE_STREAMS * stream_width * itemsize / 4
 
 
 def tile_side(
