@@ -54,3 +54,12 @@ def test_padding_mirrors_at_any_size(height: int, width: int, multiple: int) -> 
     assert torch.equal(padded[:, :, :height, :width], x)
     if padded.shape[2] > height > 1:
         assert torch.equal(padded[:, :, height, :width], x[:, :, height - 2, :])
+
+
+def test_its_effect_fades_out_with_the_level() -> None:
+    net = HalfUNet(widths=((16, 24), (16, 32)), blocks=(1, 1)).eval()
+    plan, x = net.space.widest, torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(net(x, plan, sigma=torch.zeros(1)), x)
+        moved = [float((net(x, plan, sigma=torch.tensor([s / 255])) - x).abs().mean()) for s in (0.25, 0.5, 1.0, 2.0)]
+    assert moved == pytest.approx([moved[-1] * share for share in (0.125, 0.25, 0.5, 1.0)], rel=0.05)

@@ -22,6 +22,11 @@ SMALLEST_LEVEL0 = 16
 """A narrower stream cannot carry the noise of a 2x2 block of RGB pixels (12 values): it stalls near 24.5 dB at sigma 25."""
 
 
+FULL_EFFECT = 2 / 255
+"""Below this noise level the residual fades out in proportion to the level: no network removes noise of a fraction of a step
+without doing more harm, and a level of 0 must give back the picture."""
+
+
 class MakesBlock(Protocol):
     """Makes the block of a level: a module called as ``block(x, *at)`` that keeps the shape."""
 
@@ -141,7 +146,7 @@ class HalfUNet(Network):
             for block in blocks:
                 stream = block(stream, *at)
         residual = F.pixel_shuffle(self.tail(stream, *at), 2)[:, :, :height, :width]
-        return x - residual.to(x.dtype)
+        return x - residual.to(x.dtype) * (level / FULL_EFFECT).clamp(max=1)
 
     @staticmethod
     def _sides(levels: nn.ModuleList) -> list[list[nn.Module]]:

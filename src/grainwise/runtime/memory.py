@@ -6,7 +6,7 @@ from pathlib import Path
 
 from grainwise.core.errors import InputError
 
-LARGEST_TILE = 2048
+LARGEST_TILE = 3072
 """Side of the largest tile, in pixels. Larger ones are no faster, and a cancelled run would end later."""
 _SMALLEST_TILE = 64
 _MEBIBYTE = 1 << 20
