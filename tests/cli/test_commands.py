@@ -1,6 +1,10 @@
 """Every command on real files."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +124,59 @@ def test_bench(run: Run, folder: Path, tmp_path: Path) -> None:
     assert told["dense_conv_gmacs_per_second"] > 0
     assert {p.name for p in (tmp_path / "b").iterdir()} == {"bench.json", "bench.md", "bench.png"}
     assert "PSNR" in run(*common).out
+
+
+def test_output_inside_the_input_is_no_input_next_time(run: Run, folder: Path) -> None:
+    assert run("denoise", folder, "-o", folder / "out", "--budget", "fast").code == 0
+    ran = run("denoise", folder, "-o", folder / "out", "--budget", "fast", "--skip-existing", "--json")
+    assert ran.code == 0
+    assert [json.loads(line)["skipped"] for line in ran.out.splitlines()] == [True] * 3
+
+
+def test_a_picture_without_noise_says_so(run: Run, tmp_path: Path) -> None:
+    pixels = np.full((40, 40, 3), 90, np.uint8)
+    write_picture(tmp_path / "flat.png", pixels, Picture(pixels))
+    ran = run("denoise", tmp_path / "flat.png", "-o", tmp_path / "o.png")
+    assert ran.code == 0
+    assert "no noise found" in ran.out
+
+
+def test_the_help_is_shown_without_a_command(run: Run) -> None:
+    assert run().code == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), dtype=np.uint8)
+    write_picture(tmp_path / "large.tif", pixels, Picture(pixels))
+    command = [sys.executable, "-m", "grainwise", "denoise", str(tmp_path / "large.tif"), "-o", str(tmp_path / "o.png")]
+    with subprocess.Popen([*command, "--strength", "0"], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".o-*")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)  # until the output is being written
+        time.sleep(0.05)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["large.tif"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+def test_a_memory_limit_is_kept_over_several_pictures(tmp_path: Path) -> None:
+    pixels = noisy_pixels(2400, 3200)
+    for index in range(2):
+        write_picture(tmp_path / "in" / f"{index}.jpg", pixels, Picture(pixels))
+    limit = 640
+    code = (
+        "import re, sys\nfrom grainwise.cli import main\n"
+        f"try: main(['denoise', 'in', '-o', 'out', '--max-memory', '{limit}', '--budget', 'best', '--json'])\n"
+        "finally: print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1], file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr + run.stdout
+    assert [json.loads(line)["tiles"] > 1 for line in run.stdout.splitlines()] == [True, True]
+    assert int(run.stderr.split()[-1]) / 1024 < limit
 
 
 def test_version_and_help(run: Run) -> None:

@@ -1,5 +1,6 @@
 """The denoiser, with the weights that ship."""
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -104,14 +105,14 @@ def test_tiled_equals_whole(denoiser: grainwise.Denoiser, height: int, width: in
     whole = denoiser.restore(picture, budget, sigma=level)
     tiled = grainwise.Denoiser(denoiser.weights, device="cpu", dtype="float32", max_memory=megabytes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("grainwise.runtime.memory.resident_bytes", lambda: 0)
+        patch.setattr("grainwise.runtime.memory.bytes_within", lambda limit: int(limit * 2**20))
         out = tiled.restore(picture, budget, sigma=level)
     assert np.array_equal(out.image, whole.image)
     assert out.plan == whole.plan
 
 
 def test_memory_decides_the_tiles(denoiser: grainwise.Denoiser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grainwise.runtime.memory.resident_bytes", lambda: 0)
+    monkeypatch.setattr("grainwise.runtime.memory.bytes_within", lambda limit: int(limit * 2**20))
     picture = noisy(0.1, height=700, width=500)
     roomy, tight = (
         grainwise.Denoiser(denoiser.weights, device="cpu", dtype="float32", max_memory=mb).restore(
@@ -133,7 +134,7 @@ def test_brightness_dependent_noise_gets_a_map(denoiser: grainwise.Denoiser, mon
     assert result.estimate is not None
     assert result.estimate.depends_on_brightness
     assert error(result.image, clean) < error(denoiser(picture, "fast", sigma=0.02), clean)
-    monkeypatch.setattr("grainwise.runtime.memory.resident_bytes", lambda: 0)
+    monkeypatch.setattr("grainwise.runtime.memory.bytes_within", lambda limit: int(limit * 2**20))
     tiled = grainwise.Denoiser(denoiser.weights, device="cpu", dtype="float32", max_memory=24).restore(picture, "fast")
     assert tiled.tiles > 1
     np.testing.assert_allclose(tiled.image, result.image, atol=1e-5)
@@ -146,7 +147,7 @@ def test_blind_is_nearly_as_good_as_told(denoiser: grainwise.Denoiser) -> None:
 
 
 def test_progress_tells_and_cancels(denoiser: grainwise.Denoiser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grainwise.runtime.memory.resident_bytes", lambda: 0)
+    monkeypatch.setattr("grainwise.runtime.memory.bytes_within", lambda limit: int(limit * 2**20))
     tight = grainwise.Denoiser(denoiser.weights, device="cpu", dtype="float32", max_memory=40)
     picture = noisy(0.1, height=700, width=500)
     told: list[float] = []
@@ -189,7 +190,7 @@ def test_budgets_are_read(budget: str | float, expected: str | float) -> None:
     assert parse_budget(budget) == expected
 
 
-@pytest.mark.parametrize("budget", ["", "slow", "50kb", "-3", -3, 0, float("nan"), float("inf"), True, "1e5"])
+@pytest.mark.parametrize("budget", ["", "slow", "50kb", "-3", -3, 0, float("nan"), float("inf"), True, "1e5", None, []])
 def test_wrong_budgets_are_refused(budget: str | float) -> None:
     with pytest.raises(BudgetError, match="a budget is"):
         parse_budget(budget)
@@ -222,11 +223,27 @@ def test_what_is_no_picture_is_refused(denoiser: grainwise.Denoiser, picture: ob
 @pytest.mark.parametrize(
     "options",
     [{"strength": -0.1}, {"strength": 2.1}, {"strength": float("nan")}, {"sigma": -0.1}, {"sigma": 0.5},
-     {"sigma": float("nan")}, {"sigma": np.zeros((3, 3), np.float32)}],
+     {"sigma": float("nan")},
+     {"sigma": [0.05, 0.08]}, {"sigma": "high"}, {"sigma": {}}, {"strength": "1"}, {"strength": None},
+     {"sigma": np.zeros((3, 3), np.float32)}],
 )  # fmt: skip
 def test_wrong_levels_are_refused(denoiser: grainwise.Denoiser, options: dict[str, object]) -> None:
     with pytest.raises(InputError, match="strength|sigma"):
         denoiser(noisy(0.1), **options)
+
+
+def test_views_of_any_kind_are_taken(denoiser: grainwise.Denoiser) -> None:
+    picture = np.rint(noisy(0.1).clip(0, 1) * 255).astype(np.uint8)
+    expected = denoiser(picture, "fast", sigma=0.1)
+    frozen = picture.copy()
+    frozen.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for view in (frozen, np.asfortranarray(picture), picture[::-1][::-1]):
+            assert np.array_equal(denoiser(view, "fast", sigma=0.1), expected)
+        level = np.full(picture.shape[:2], 0.1, np.float32)[::-1, ::-1]
+        np.testing.assert_allclose(denoiser(picture, "fast", sigma=level).astype(int), expected, atol=1)
+        assert denoiser(picture[:1][::-1], "fast", sigma=0.1).shape == (1, 128, 3)
 
 
 def test_wrong_machines_are_refused(denoiser: grainwise.Denoiser) -> None:

@@ -3,33 +3,49 @@
 0: all done. 1: some pictures of several failed. 2: nothing could be done as asked. 130: stopped by the user.
 """
 
+import io
+import os
+import signal
 import sys
+from types import FrameType
 from typing import NoReturn
+
+STOPPED = 130
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line, print errors as one line, and exit."""
-    import typer
-
-    from grainwise.cli.app import app
-    from grainwise.core.errors import GrainwiseError
-
+    code: object = STOPPED
     try:
+        from grainwise.cli.app import app
+        from grainwise.core.errors import GrainwiseError
+
+        signal.signal(signal.SIGTERM, _terminate)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         code = app(args=arguments, prog_name="grainwise", standalone_mode=False)
-    except GrainwiseError as error:
-        _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        print("grainwise: stopped", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        pass
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (GrainwiseError, OSError) as error:
+        _fail(str(error))
     except Exception as error:
         wrong_usage = getattr(error, "format_message", None)  # of click, or of the copy of it inside typer
         if wrong_usage is None:
             raise
         _fail(wrong_usage())
+    if code == STOPPED:
+        print("grainwise: stopped", file=sys.stderr)  # noqa: T201
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """End like any error does, so that temporary files are removed."""
+    sys.exit(128 + number)
 
 
 def _fail(message: str) -> NoReturn:

@@ -13,7 +13,7 @@ from grainwise.cli.train import train
 app = typer.Typer(
     name="grainwise",
     help="Restores photographs under a compute budget that you choose.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -28,9 +28,12 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Take what belongs to no command."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 for command in (denoise, estimate, models, evaluate, bench, train):

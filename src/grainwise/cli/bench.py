@@ -28,6 +28,7 @@ def bench(
 
     from grainwise.cli.restorers import ALLOCATOR, pictures_in, restorer_of
     from grainwise.core.commit import current_commit
+    from grainwise.core.errors import InputError
     from grainwise.core.files import whole_file
     from grainwise.evaluation import report
     from grainwise.evaluation.baselines import get_baseline
@@ -39,6 +40,12 @@ def bench(
     from grainwise.runtime.machine import tune_allocator
 
     noisy = parse_noise(noise)
+    if out is not None:
+        report.check_plot()
+        if noisy.sigma == 0:
+            raise InputError(
+                "a plot needs noise: without it PSNR is infinite; leave out --out, or take another --noise"
+            )
     names = [name.strip() for name in against.split(",") if name.strip()]
     denoiser = Denoiser.from_pretrained(model, device=device, dtype=dtype)  # type: ignore[arg-type]
     kind = str(denoiser.dtype).removeprefix("torch.")
@@ -58,7 +65,7 @@ def bench(
         pictures_in(data, limit),
         noisy,
         repeats=repeats,
-        data=data.name,
+        data=data.resolve().name,
         commit=current_commit(),
         allocator=ALLOCATOR if tune_allocator() else "",
     )

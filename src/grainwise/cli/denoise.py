@@ -38,14 +38,15 @@ def denoise(
     from grainwise.runtime.denoiser import Denoiser
 
     jobs = plan_jobs(inputs, out)
-    if sigma is not None and not 0 <= sigma <= 255:
-        raise InputError(f"--sigma is the noise level times 255, from 0 to 75, got {sigma:g}")
     if not 0 <= strength <= 2:
         raise InputError(f"--strength lies in 0 to 2, got {strength:g}")
     if not 1 <= quality <= 100:
         raise InputError(f"--quality lies in 1 to 100, got {quality}")
     denoiser = Denoiser.from_pretrained(model, device=device, dtype=dtype, max_memory=max_memory)  # type: ignore[arg-type]
     choose_plan(denoiser.weights, budget)
+    highest = round(255 * denoiser.weights.network.facts.sigma_max)
+    if sigma is not None and not 0 <= sigma <= highest:
+        raise InputError(f"--sigma is the noise level times 255, from 0 to {highest}, got {sigma:g}")
     settings = {"budget": budget, "strength": strength, "sigma": None if sigma is None else sigma / 255}
     writing = {"quality": quality, "strip_metadata": strip_metadata}
     return _run(jobs, denoiser, settings, writing, skip_existing=skip_existing, as_json=as_json)
@@ -112,6 +113,7 @@ def _one(
     megapixels = picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6
     return {
         "sigma": 255 * result.sigma,
+        "told": result.estimate is None,
         "plan": str(result.plan),
         "macs_per_pixel": result.macs_per_pixel,
         "tiles": result.tiles,
@@ -132,6 +134,9 @@ def _words(line: dict[str, Any]) -> str:
         return f"grainwise: error: {line['error']}"
     if line["skipped"]:
         return f"{line['output']}: there already, skipped"
+    if line["sigma"] < 0.5 and not line["told"]:
+        hint = "no noise found that can be told from the picture; if there is some, give its level: --sigma 5"
+        return f"{line['output']}: {hint}"
     return (
         f"{line['output']}: sigma {line['sigma']:.1f}, {line['macs_per_pixel'] / 1000:.0f}K MACs/px, "
         f"{line['megapixels']:.1f} MP in {line['seconds']:.2f} s"

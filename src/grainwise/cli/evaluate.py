@@ -33,8 +33,8 @@ def evaluate(
 
     chosen = get_protocol(protocol)
     synthetic = None if noise == "real" else parse_noise(noise)
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit is at least 1, got {limit}")
+    if rows and not as_json:
+        raise InputError("--rows goes with --json")
     if synthetic is None and limit is not None:
         raise InputError("--limit does not go with --noise real; every pair is measured")
     denoiser = Denoiser.from_pretrained(model, device=device, dtype=dtype)  # type: ignore[arg-type]
@@ -45,12 +45,12 @@ def evaluate(
             (name, measure.unit_picture(noisy, name), measure.unit_picture(clean, name))
             for name, noisy, clean in real_pairs(data)
         ]
-        result = measure.evaluate_pairs(restore, triples, 0.0, chosen, noise="real", data=data.name)
-        before = measure.evaluate_pairs(lambda x, _: x, triples, 0.0, chosen, noise="real", data=data.name)
+        result = measure.evaluate_pairs(restore, triples, 0.0, chosen, noise="real", data=data.resolve().name)
+        before = measure.evaluate_pairs(lambda x, _: x, triples, 0.0, chosen, noise="real", data=data.resolve().name)
         line = {**result.to_json(rows=rows), "psnr_before": before.psnr, "ssim_before": before.ssim, "sigma": None}
     else:
         restore = restorer_of(denoiser, budget, blind=blind)
-        result = measure.evaluate(restore, pictures_in(data, limit), synthetic, chosen, data=data.name)
+        result = measure.evaluate(restore, pictures_in(data, limit), synthetic, chosen, data=data.resolve().name)
         line = result.to_json(rows=rows)
     line |= {
         "model": model,

@@ -1,6 +1,7 @@
 """From the arguments of a command to pairs of input and output files."""
 
 import glob
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ class Job:
     target: Path
 
 
-def sources_of(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
+def sources_of(inputs: Sequence[str], leave_out: Path | None = None) -> list[tuple[Path, Path]]:
     """(picture, its path below the output folder): files, globs and folders, the latter searched with all sub-folders.
+
+    What lies in the folder ``leave_out`` is not searched for, so that output inside of the input is no input next time.
 
     Raises:
         InputError: an input is not there, or a glob or folder holds no picture.
@@ -26,13 +29,22 @@ def sources_of(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for text in inputs:
         path = Path(text)
+        if not text:
+            raise InputError("an input is a file, a glob or a folder, got an empty text")
         if path.is_dir():
-            pictures = [(picture, picture.relative_to(path)) for picture in picture_paths(path)]
+            own = None if leave_out is None or leave_out.resolve() == path.resolve() else leave_out.resolve()
+            pictures = [
+                (picture, picture.relative_to(path))
+                for picture in picture_paths(path)
+                if own is None or (own not in picture.parent.resolve().parents and own != picture.parent.resolve())
+            ]
             if not pictures:
                 raise InputError(f"the folder {text} holds no picture ({', '.join(SUFFIXES)})")
             found += pictures
-        elif path.exists():
+        elif path.is_file():
             found.append((path, Path(path.name)))
+        elif path.exists():
+            raise InputError(f"{text} is neither a file nor a folder")
         elif glob.has_magic(text):
             matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
             matches = [match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES]
@@ -50,21 +62,21 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
     Raises:
         InputError: two pictures would be written to one file, or one over a picture that is read.
     """
-    sources = sources_of(inputs)
+    sources = sources_of(inputs, leave_out=out)
     single = len(sources) == 1 and not Path(inputs[0]).is_dir()
     into_folder = out.is_dir() or not single or out.suffix.lower() not in SUFFIXES
     if not into_folder:
         jobs = [Job(sources[0][0], out)]
     elif single and out.suffix and not out.is_dir():
         raise InputError(f"cannot write {out}: the suffix decides the format; it is one of {', '.join(SUFFIXES)}")
-    elif out.is_file():
-        raise InputError(f"several pictures are written into a folder, and {out} is a file; name a folder with -o")
+    elif out.is_file() or (not single and not out.is_dir() and out.suffix.lower() in SUFFIXES):
+        raise InputError(f"several pictures are written into a folder, and {out} names a file; name a folder with -o")
     else:
         jobs = [Job(source, out / below) for source, below in sources]
-    targets: dict[Path, Path] = {}
-    read = {job.source.resolve() for job in jobs}
+    targets: dict[str, Path] = {}
+    read = {os.path.realpath(job.source) for job in jobs}
     for job in jobs:
-        target = job.target.resolve()
+        target = os.path.realpath(job.target)
         if target in read:
             raise InputError(f"{job.target} is read as well as written; write into another folder")
         if target in targets:

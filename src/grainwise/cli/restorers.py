@@ -16,11 +16,13 @@ def pictures_in(folder: Path, limit: int | None = None) -> "Iterator[tuple[str, 
     """(name, pixels) of the pictures below a folder, sorted by path, the first ``limit`` of them.
 
     Raises:
-        InputError: no such folder, or no picture in it.
+        InputError: no such folder, no picture in it, or a limit below 1.
     """
     from grainwise.core.errors import InputError
     from grainwise.core.pictures import picture_paths, read_picture
 
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit is at least 1, got {limit}")
     if not folder.is_dir():
         raise InputError(f"--data names a folder of pictures, got {folder}")
     paths = picture_paths(folder)[:limit]

@@ -21,21 +21,25 @@ def train(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from grainwise.core.commit import current_commit
+    from grainwise.core.errors import TrainingError
     from grainwise.networks.network import Network
     from grainwise.runtime.machine import tune_allocator
     from grainwise.training import loop, recipes
     from grainwise.training.release import release
 
     tune_allocator()
+    loop.check_libraries()
     chosen = recipes.get_recipe(recipe, changes or ())
     main_process = int(os.environ.get("RANK", "0")) == 0
-    commit = _commit_of_run(out, current_commit(), resume)
+    if not resume and (out / loop.CHECKPOINT).exists():
+        raise TrainingError(f"{out} holds a run already; go on with --resume, or choose another folder")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not (main_process and console.is_terminal)) as bar:
         task = bar.add_task("decoding pictures", total=None)
         corpus, held_out = recipes.corpora(chosen, cache, lambda n, all_: bar.update(task, completed=n, total=all_))
         network = recipes.network_of(chosen)
+        commit = _commit_of_run(out, current_commit(), resume)
         bar.reset(task, description="training", total=chosen.loop.steps)
         last: dict[str, float] = {}
 

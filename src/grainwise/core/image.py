@@ -44,7 +44,7 @@ def as_hwc(image: "npt.NDArray[Any] | Tensor") -> npt.NDArray[Any]:
                 f"a picture of floats lies in [0, 1] but for its noise, got values from {low:g} to {high:g}"
             )
         return pixels if pixels.dtype in (np.float32, np.float64) else pixels.astype(np.float32)
-    if pixels.dtype not in (np.uint8, np.uint16):
+    if pixels.dtype not in (np.uint8, np.uint16) or isinstance(pixels, np.matrix):
         raise InputError(f"a picture is uint8, uint16 or floats in [0, 1], got {pixels.dtype}")
     return pixels
 

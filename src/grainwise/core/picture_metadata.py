@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from grainwise.core.picture_formats import Container, Format
 from grainwise.core.tiff_tags import SOFTWARE, Directory, Tag, description, exif_block, read_exif_block
+from grainwise.core.vips import load_vips
 
 if TYPE_CHECKING:
     import pyvips
@@ -69,7 +70,7 @@ def with_metadata(
 
     A colour profile for another kind of picture (RGB on a grey one, or the other way) or a damaged one is left out.
     """
-    import pyvips
+    pyvips = load_vips()
 
     across, down = metadata.resolution or (_DEFAULT_RESOLUTION, _DEFAULT_RESOLUTION)
     image = image.copy(xres=across, yres=down)

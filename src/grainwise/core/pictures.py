@@ -25,6 +25,7 @@ from grainwise.core.files import whole_file
 from grainwise.core.picture_formats import FORMATS, Container, Format, read_container
 from grainwise.core.picture_metadata import PictureMetadata, metadata_of, tiff_additions, with_metadata
 from grainwise.core.tiff_tags import add_to_tiff
+from grainwise.core.vips import load_vips
 
 if TYPE_CHECKING:
     import pyvips
@@ -76,7 +77,7 @@ def read_picture(path: Path) -> Picture:
         PictureError: missing, not a readable file, not a picture of a known format, truncated, damaged, too large, or
             of a kind that would be read only in part: CMYK, floating point, several pages, animated, camera raw.
     """
-    import pyvips
+    pyvips = load_vips()
 
     path = Path(path)
     try:
@@ -123,7 +124,7 @@ def write_picture(
         PictureError: unknown suffix, alpha that does not fit the format or the pixels, a side too long for the format,
             or a file that cannot be written.
     """
-    import pyvips
+    pyvips = load_vips()
 
     path = Path(path)
     target = _target_format(path)
@@ -160,14 +161,18 @@ def picture_paths(folder: Path) -> list[Path]:
     for parent, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
-            Path(parent, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in FORMATS
+            path
+            for name in files
+            if not name.startswith(".")
+            and Path(name).suffix.lower() in FORMATS
+            and (path := Path(parent, name)).is_file()
         ]
     return sorted(found)
 
 
 def _decode(stream: BinaryIO, path: Path, container: Container) -> Picture:
     """Decode as strictly as the format allows, forgiving only what cannot touch the pixels."""
-    import pyvips
+    pyvips = load_vips()
 
     if container.format == "jpeg":
         try:
@@ -180,7 +185,7 @@ def _decode(stream: BinaryIO, path: Path, container: Container) -> Picture:
 
 
 def _decode_once(stream: BinaryIO, path: Path, container: Container, fail_on: str) -> Picture:
-    import pyvips
+    pyvips = load_vips()
 
     stream.seek(0)
     source = pyvips.Source.new_from_descriptor(stream.fileno())
@@ -229,7 +234,7 @@ def _fetch(
     image: "pyvips.Image", dtype: type[np.uint8] | type[np.uint16], channels: int
 ) -> tuple[Samples, Samples | None]:
     """Decode strip by strip into the final arrays, so that only one decoded copy ever exists."""
-    import pyvips
+    pyvips = load_vips()
 
     width, height, bands = image.width, image.height, image.bands
     pixels: Samples = np.empty((height, width, channels), dtype)
@@ -293,7 +298,7 @@ def _to_image(pixels: Samples, alpha: Samples | None, target: Format) -> "pyvips
 
 def _wrap(array: Samples, deep: bool) -> "pyvips.Image":
     """Wrap HWC samples, at 16 bit if ``deep``, else at 8; a change of depth rounds to the nearest value."""
-    import pyvips
+    pyvips = load_vips()
 
     height, width, channels = array.shape
     stored_deep = array.dtype == np.uint16
@@ -307,7 +312,7 @@ def _wrap(array: Samples, deep: bool) -> "pyvips.Image":
 
 
 def _save(image: "pyvips.Image", path: Path, target: Format, quality: int, lossless: bool) -> None:
-    import pyvips
+    pyvips = load_vips()
 
     with path.open("r+b") as stream:
         sink = pyvips.Target.new_to_descriptor(stream.fileno())

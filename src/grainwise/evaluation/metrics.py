@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grainwise.core.errors import InputError
-from grainwise.evaluation.optional import BENCH_EXTRA, optional_module
+from grainwise.evaluation.optional import optional_module
 
 SSIM_WINDOW = 11
 """Side of the SSIM window in pixels: a Gaussian of standard deviation 1.5."""
@@ -68,7 +68,7 @@ def ssim(restored: npt.NDArray[Any], clean: npt.NDArray[Any]) -> float:
 
 def _ssim_sum(restored: npt.NDArray[Any], clean: npt.NDArray[Any]) -> float:
     """The SSIM map summed over all windows inside the strip, and over channels."""
-    image = optional_module("torchmetrics.functional.image", needed_for="SSIM", install=BENCH_EXTRA)
+    image = optional_module("torchmetrics.functional.image", needed_for="SSIM", install="pip install torchmetrics")
     import torch
 
     def batch(picture: npt.NDArray[Any]) -> torch.Tensor:

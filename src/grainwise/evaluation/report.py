@@ -61,6 +61,11 @@ def markdown(result: BenchResult) -> str:
     return "\n".join([*lines, "", caption(result), ""])
 
 
+def check_plot() -> None:
+    """Raise `GrainwiseError` where `plot` could not run, because matplotlib is not installed."""
+    optional_module("matplotlib.figure", needed_for="a plot", install=BENCH_EXTRA)
+
+
 def plot(rows: Sequence[BenchRow], path: Path, *, title: str = "") -> None:
     """Write a plot of PSNR in dB against seconds per megapixel (logarithmic), one labelled point per row.
 

@@ -32,7 +32,7 @@ def parse_budget(budget: str | float) -> str | float:
         match = re.fullmatch(r"(\d+\.?\d*|\.\d+)([km]?)", text)
         if match:
             budget = float(match[1]) * _UNITS[match[2]]
-    if isinstance(budget, str | bool) or not 0 < budget < float("inf"):
+    if isinstance(budget, bool) or not (isinstance(budget, int | float) and 0 < budget < float("inf")):
         raise BudgetError(f"a budget is {', '.join(NAMES)}, or MACs/px such as 50k or 0.2M; got {budget!r}")
     return float(budget)
 

@@ -88,7 +88,7 @@ class Denoiser:
         self.weights = weights
         self.device = machine.find_device(device)
         self.dtype = machine.find_dtype(dtype, self.device)
-        if max_memory is not None and not max_memory > 0:
+        if max_memory is not None and not (_is_number(max_memory) and 0 < max_memory < float("inf")):
             raise InputError(f"max_memory is a number of MB above 0, got {max_memory!r}")
         self.max_memory = max_memory
         self._extracted: dict[ChannelPlan, nn.Module] = {}
@@ -151,7 +151,7 @@ class Denoiser:
         """
         start = time.perf_counter()
         choice = choose_plan(self.weights, budget)
-        if not 0 <= strength <= 2:
+        if not (_is_number(strength) and 0 <= strength <= 2):
             raise InputError(f"strength lies in 0 to 2, got {strength!r}")
         pixels = as_hwc(image)
         height, width = pixels.shape[:2]
@@ -161,6 +161,7 @@ class Denoiser:
         no_tiles: tuple[Tile, ...] = ()
         if level.mean == 0:
             out, tiles = pixels.copy(), no_tiles
+            _tell(progress, 1.0)
         else:
             out = np.empty_like(pixels, order="C")
             tiles = self._tiles(pixels, choice.plan)
@@ -203,7 +204,8 @@ class Denoiser:
         """What the picture's result and the tiles may take."""
         if self.max_memory is None:
             return memory.available_bytes() // 2
-        return int(self.max_memory * 2**20) - memory.resident_bytes()
+        machine.release_memory()
+        return memory.bytes_within(self.max_memory)
 
     def _run(
         self,
@@ -223,8 +225,20 @@ class Denoiser:
                 inner = tile.write.within(tile.read)
                 out[tile.write.slices] = _to_pixels(y[0, :, *inner.slices], out)
                 done += tile.read.area
-                if progress is not None and progress(done / total) is False:
-                    raise Cancelled(f"cancelled after {100 * done / total:.0f} % of the picture")
+                if self.max_memory is not None:
+                    del x, y
+                    machine.release_memory()
+                _tell(progress, done / total)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _tell(progress: ProgressCallback | None, share: float) -> None:
+    answer = None if progress is None else progress(share)
+    if answer is not None and not answer:
+        raise Cancelled(f"cancelled after {100 * share:.0f} % of the picture")
 
 
 class _Level:
@@ -240,12 +254,15 @@ class _Level:
     ) -> None:
         self.strength, self.greatest = strength, greatest
         self.curve = estimate if estimate is not None and estimate.depends_on_brightness else None
-        self.map = np.asarray(sigma, np.float32) if isinstance(sigma, np.ndarray) and sigma.ndim else None
-        values = self.map if self.map is not None else np.float32(sigma if estimate is None and sigma else 0.0)
-        if not np.isfinite(values).all() or values.min() < 0 or values.max() > greatest:
-            raise InputError(
-                f"sigma is a noise level in image units, 0 to {greatest:.3f} ({255 * greatest:.0f}/255), got {sigma!r}"
-            )
+        self.map = np.array(sigma, np.float32) if isinstance(sigma, np.ndarray) and sigma.ndim else None
+        if not (sigma is None or self.map is not None or _is_number(sigma)):
+            raise InputError(f"sigma is a number, a NumPy array [H, W] or None, got {type(sigma).__name__}")
+        values = self.map if self.map is not None else np.float32(0.0 if sigma is None else sigma)
+        if values.size == 0 or not (
+            np.isfinite(values).all() and values.min() >= 0 and values.max() <= np.float32(greatest)
+        ):
+            limit = f"0 to {greatest:.3f} ({255 * greatest:.0f}/255)"
+            raise InputError(f"sigma is a noise level in image units, {limit}, got {sigma!r}")
         if self.map is not None and self.map.shape != size:
             raise InputError(f"a sigma map has the size of the picture, {size}, got {self.map.shape}")
         mean = estimate.sigma if estimate is not None else float(values.mean())
@@ -272,7 +289,7 @@ class _Level:
 
 def _to_tensor(tile: Image, device: torch.device) -> Tensor:
     """HWC pixels as [1, 3, H, W] float32 in [0, 1]; grey in all three channels."""
-    x = torch.from_numpy(np.ascontiguousarray(tile)).to(device).permute(2, 0, 1)[None].float()
+    x = torch.from_numpy(np.array(tile, order="C")).to(device).permute(2, 0, 1)[None].float()
     if tile.dtype.kind == "u":
         x = x / _white(tile)
     return x.expand(-1, 3, -1, -1)

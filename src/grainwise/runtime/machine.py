@@ -29,6 +29,14 @@ def tune_allocator() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1))
 
 
+def release_memory() -> None:
+    """Give freed memory back to the system now, where the C library can (glibc)."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
 @functools.cache
 def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX), as far as the system tells."""
@@ -49,13 +57,13 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"the devices are auto, cpu and cuda, got {name!r}")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError):
         raise InputError(f"the device {name!r} is not available here; use auto or cpu") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"the devices are auto, cpu and cuda, got {name!r}")
     return device
 
 

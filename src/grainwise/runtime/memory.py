@@ -9,6 +9,8 @@ from grainwise.core.errors import InputError
 LARGEST_TILE = 3072
 """Side of the largest tile, in pixels. Larger ones are no faster, and a cancelled run would end later."""
 _SMALLEST_TILE = 64
+_SPARE = 64 << 20
+"""Left free of a limit that the user set: file buffers, workspaces of the libraries."""
 _MEBIBYTE = 1 << 20
 
 
@@ -21,6 +23,11 @@ def resident_bytes() -> int:
     except OSError:
         pass
     return 500 * _MEBIBYTE
+
+
+def bytes_within(limit: float) -> int:
+    """What is left of a limit of ``limit`` MB for the whole process; may be negative."""
+    return int(limit * _MEBIBYTE) - resident_bytes() - _SPARE
 
 
 def available_bytes() -> int:

@@ -4,6 +4,7 @@ Everything random is a function of (seed, step), so a run that is killed at any 
 on a CPU, ends with the very bits of the unbroken run.
 """
 
+import importlib.util
 import math
 import time
 from collections.abc import Callable
@@ -109,6 +110,13 @@ class Result:
     scores: dict[str, float]
 
 
+def check_libraries() -> None:
+    """Raise `TrainingError` where a library that training needs is not installed."""
+    for name in ("accelerate", "tensorboard"):
+        if importlib.util.find_spec(name) is None:
+            raise TrainingError(f"training needs {name}: pip install 'grainwise[train]'")
+
+
 def train(
     config: LoopConfig,
     method: nn.Module,
@@ -149,12 +157,11 @@ class _Run:
         validate: Validate | None,
         report: Report | None,
     ) -> None:
-        try:
-            from accelerate import Accelerator
-            from accelerate.state import AcceleratorState
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise TrainingError(f"training needs {error.name}: pip install 'grainwise[train]'") from None
+        check_libraries()
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from torch.utils.tensorboard import SummaryWriter
+
         self.config, self.method, self.data, self.out = config, method, data, out
         self.validate, self.report = validate, report
         cpu = config.device == "cpu" or not torch.cuda.is_available()
