@@ -84,6 +84,7 @@ def bench(
     for row in result.rows:
         table.add_row(*report.cells(row))
     console = Console()
+    console.width = max(console.width, 120)
     console.print(table)
     console.print(report.caption(result), highlight=False)
     console.print(f"dense 3x3 convolution, 64 channels, {kind}: {rate:.0f} GMAC/s", highlight=False)
