@@ -67,7 +67,7 @@ def check_plot() -> None:
 
 
 def plot(rows: Sequence[BenchRow], path: Path, *, title: str = "") -> None:
-    """Write a plot of PSNR in dB against seconds per megapixel (logarithmic), one labelled point per row.
+    """Write a plot of PSNR in dB against seconds per megapixel (logarithmic): a point per row, those of networks joined.
 
     Args:
         rows: at least one, its PSNR finite and its time above 0; others cannot be drawn and are refused.
@@ -90,10 +90,12 @@ def plot(rows: Sequence[BenchRow], path: Path, *, title: str = "") -> None:
     figures = optional_module("matplotlib.figure", needed_for="a plot", install=BENCH_EXTRA)
     figure: Any = figures.Figure(figsize=(7.0, 4.5), layout="constrained")
     axes = figure.add_subplot()
+    budgets = sorted((row.seconds_per_megapixel, row.psnr) for row in rows if row.macs_per_pixel is not None)
+    if budgets:
+        axes.plot(*zip(*budgets, strict=True), color="0.7", zorder=1)
     for row in rows:
-        point = (row.seconds_per_megapixel, row.psnr)
-        axes.plot(*point, marker="o", linestyle="none")
-        axes.annotate(row.name, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.plot(row.seconds_per_megapixel, row.psnr, marker="o", linestyle="none", label=row.name)
+    axes.legend(fontsize=8)
     axes.set(xscale="log", xlabel="seconds per megapixel", ylabel="PSNR (dB)", title=title)
     axes.margins(x=0.15, y=0.1)
     axes.grid(visible=True, which="both", alpha=0.25)
