@@ -57,7 +57,7 @@ class Recipe:
         name: of the recipe.
         data: folders of pictures, looked for in `GRAINWISE_DATA`, `data`, and `../shared/data`.
         network: name and configuration, see `grainwise.networks.registry`.
-        hold_out: every so manieth picture is not trained on, and validates.
+        hold_out: one picture in so many is not trained on, and validates.
         init: a weights file to start from, or empty.
     """
 
