@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from grainwise.cli.paths import Job
     from grainwise.runtime.denoiser import Denoiser
 
+LEAST_LEVEL = 0.5
+"""A blind estimate under this many steps of 255 is reported as no noise."""
+
 
 def denoise(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, globs or folders (recursive).")],
@@ -113,7 +116,7 @@ def _one(
     megapixels = picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6
     return {
         "sigma": 255 * result.sigma,
-        "told": result.estimate is None,
+        "noise_found": result.estimate is None or 255 * result.estimate.sigma >= LEAST_LEVEL,
         "plan": str(result.plan),
         "macs_per_pixel": result.macs_per_pixel,
         "tiles": result.tiles,
@@ -134,7 +137,7 @@ def _words(line: dict[str, Any]) -> str:
         return f"grainwise: error: {line['error']}"
     if line["skipped"]:
         return f"{line['output']}: there already, skipped"
-    if line["sigma"] < 0.5 and not line["told"]:
+    if not line["noise_found"]:
         hint = "no noise found that can be told from the picture; if there is some, give its level: --sigma 5"
         return f"{line['output']}: {hint}"
     return (
