@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contracts.small import SMALL
 from torch.utils.flop_counter import FlopCounterMode
 
 from grainwise.core.errors import InputError, PlanError
@@ -21,7 +22,7 @@ _MADE: dict[str, Network] = {}
 def made(name: str) -> Network:
     if name not in _MADE:
         torch.manual_seed(0)
-        _MADE[name] = create_network(name).eval().requires_grad_(False)
+        _MADE[name] = create_network(name, SMALL.get(name)).eval().requires_grad_(False)
     return _MADE[name]
 
 
@@ -39,10 +40,10 @@ def picture(name: str, *size: int) -> torch.Tensor:
 def test_extract_agrees_exactly_at_any_size_and_plan(name: str, data: st.DataObject, height: int, width: int) -> None:
     net = made(name)
     plan = any_plan(data, net.space)
-    x, sigma = picture(name, height, width), torch.tensor([0.1])
-    out = net(x, plan, sigma=sigma)
+    x, told = picture(name, height, width), net.facts.given(torch.tensor([0.1]))
+    out = net(x, plan, **told)
     assert out.shape == (1, net.facts.channels, height * net.facts.scale, width * net.facts.scale)
-    assert torch.equal(out, net.extract(plan)(x, sigma=sigma))
+    assert torch.equal(out, net.extract(plan)(x, **told))
     assert torch.isfinite(out).all()
 
 
@@ -56,12 +57,12 @@ def test_tiles_equal_the_whole_exactly(name: str, data: st.DataObject, height: i
     facts = net.facts
     plain = net.extract(any_plan(data, net.space))
     x, sigma = picture(name, height, width), torch.rand(1, 1, height, width) / 4
-    whole = plain(x, sigma=sigma)
+    whole = plain(x, **facts.given(sigma))
     size = max(8 * size, -(-facts.least_tile // min(height, width)))
     tiles = plan_tiles(height, width, size=size, halo=facts.halo, multiple=facts.size_multiple)
     for tile in tiles[:: max(1, len(tiles) // 6)]:
         rows, columns = tile.read.slices
-        part = plain(x[:, :, rows, columns], sigma=sigma[:, :, rows, columns])
+        part = plain(x[:, :, rows, columns], **facts.given(sigma[:, :, rows, columns]))
         inner, outer = tile.write.within(tile.read).slices, tile.write.slices
         assert torch.equal(part[:, :, *inner], whole[:, :, *outer])
 
@@ -70,16 +71,19 @@ def test_tiles_equal_the_whole_exactly(name: str, data: st.DataObject, height: i
 def test_the_halo_covers_the_receptive_field_and_little_more(name: str) -> None:
     net = made(name)
     facts = net.facts
+    if not facts.exact_tiles:
+        pytest.skip(f"{name} does not promise exact tiles")
     side = 2 * facts.halo + 9 * facts.size_multiple
     plain = net.extract(net.space.narrowest).double()
     x = torch.rand(1, facts.channels, side, side, dtype=torch.float64)
-    before = plain(x, sigma=torch.tensor([0.1]))
+    told = facts.given(torch.tensor([0.1]))
+    before = plain(x, **told)
     reach = 0
     for offset in range(facts.size_multiple):
         centre = side // 2 + offset
         changed = x.clone()
         changed[:, :, centre, centre] += 1
-        moved = (plain(changed, sigma=torch.tensor([0.1])) - before).abs().amax((0, 1)) > 0
+        moved = (plain(changed, **told) - before).abs().amax((0, 1)) > 0
         rows = moved.any(1).nonzero()
         reach = max(reach, centre - int(rows.min()), int(rows.max()) - centre)
     assert facts.halo - facts.size_multiple <= reach <= facts.halo
@@ -91,7 +95,7 @@ def test_closed_form_macs_equal_a_counted_pass(name: str) -> None:
     side = 8 * net.facts.size_multiple
     for plan in (net.space.narrowest, net.space.scaled(0.6), net.space.widest):
         with FlopCounterMode(display=False) as counter:
-            net.extract(plan)(picture(name, side, side), sigma=torch.tensor([0.1]))
+            net.extract(plan)(picture(name, side, side), **net.facts.given(torch.tensor([0.1])))
         assert counter.get_total_flops() / 2 == pytest.approx(net.macs_per_pixel(plan) * side**2, rel=1e-12)
 
 
@@ -99,12 +103,12 @@ def test_closed_form_macs_equal_a_counted_pass(name: str) -> None:
 def test_two_threads_at_two_widths_agree_with_one(name: str) -> None:
     net = made(name)
     plans = (net.space.narrowest, net.space.scaled(0.5))
-    x, sigma = picture(name, 32, 40), torch.tensor([0.1])
-    alone = {plan: net(x, plan, sigma=sigma) for plan in plans}
+    x, told = picture(name, 32, 40), net.facts.given(torch.tensor([0.1]))
+    alone = {plan: net(x, plan, **told) for plan in plans}
 
     def run(plan: ChannelPlan) -> torch.Tensor:
         with torch.inference_mode():
-            return net(x, plan, sigma=sigma)
+            return net(x, plan, **told)
 
     with ThreadPoolExecutor(2) as pool:
         for _ in range(10):
@@ -118,13 +122,13 @@ def test_batch_and_sigma_map_agree_with_single_calls(name: str) -> None:
     plan = net.space.narrowest
     x = torch.rand(2, net.facts.channels, 24, 40)
     sigma = torch.tensor([0.02, 0.2])
-    both = net(x, plan, sigma=sigma)
-    as_map = net(x, plan, sigma=sigma.view(2, 1, 1, 1).expand(2, 1, 24, 40))
+    given = net.facts.given
+    both = net(x, plan, **given(sigma))
+    as_map = net(x, plan, **given(sigma.view(2, 1, 1, 1).expand(2, 1, 24, 40)))
     torch.testing.assert_close(both, as_map)
     for index in range(2):
-        torch.testing.assert_close(
-            both[index : index + 1], net(x[index : index + 1], plan, sigma=sigma[index : index + 1])
-        )
+        one = slice(index, index + 1)
+        torch.testing.assert_close(both[one], net(x[one], plan, **given(sigma[one])))
 
 
 @every_network
@@ -139,13 +143,19 @@ def test_the_config_rebuilds_the_network(name: str) -> None:
 @every_network
 def test_wrong_calls_are_refused(name: str) -> None:
     net = made(name)
-    plan, sigma = net.space.narrowest, torch.tensor([0.1])
+    plan, given = net.space.narrowest, net.facts.given
     with pytest.raises(InputError, match="takes"):
-        net(torch.rand(1, 5, 16, 16), plan, sigma=sigma)
+        net(torch.rand(1, 5, 16, 16), plan, **given(torch.tensor([0.1])))
     with pytest.raises(InputError, match="takes"):
-        net(torch.rand(3, 16, 16), plan, sigma=sigma)
-    with pytest.raises(InputError, match="sigma must be"):
-        net(picture(name, 16, 16), plan, sigma=torch.tensor([0.1, 0.1]))
+        net(torch.rand(3, 16, 16), plan, **given(torch.tensor([0.1])))
+    if net.facts.needs_sigma:
+        with pytest.raises(InputError, match="sigma must be"):
+            net(picture(name, 16, 16), plan, sigma=torch.tensor([0.1, 0.1]))
+        with pytest.raises(InputError, match="must be told"):
+            net(picture(name, 16, 16), plan)
+    else:
+        with pytest.raises(InputError, match="leave sigma out"):
+            net(picture(name, 16, 16), plan, sigma=torch.tensor([0.1]))
     with pytest.raises(PlanError):
         net.extract(ChannelPlan((("nothing", 1),)))
     with pytest.raises(PlanError):

@@ -10,7 +10,7 @@ import torch
 from grainwise.core.errors import InputError, TrainingError
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.data.corpus import Corpus, corpus_of, reduce_by_mean
-from grainwise.data.crops import NoisyCrops, turned
+from grainwise.data.crops import CropSampler, NoisyCrops, turned
 
 
 @pytest.fixture
@@ -66,8 +66,7 @@ def crops(folder: Path, tmp_path: Path, **options: object) -> NoisyCrops:
 
 def test_a_batch_is_a_function_of_its_seed(folder: Path, tmp_path: Path) -> None:
     data = crops(folder, tmp_path, grey=0.5)
-    sampler = data.sampler(32)
-    first, again, other = (data.batch(sampler, 6, seed) for seed in ((0, 1), (0, 1), (0, 2)))
+    first, again, other = (data.batch(32, 6, seed) for seed in ((0, 1), (0, 1), (0, 2)))
     assert torch.equal(first.noisy, again.noisy)
     assert torch.equal(first.clean, again.clean)
     assert not torch.equal(first.noisy, other.noisy)
@@ -75,7 +74,7 @@ def test_a_batch_is_a_function_of_its_seed(folder: Path, tmp_path: Path) -> None
 
 def test_noise_has_the_level_that_is_told(folder: Path, tmp_path: Path) -> None:
     data = crops(folder, tmp_path, sigma=(0.05, 0.3))
-    batch = data.batch(data.sampler(48), 40, (1,))
+    batch = data.batch(48, 40, (1,))
     assert batch.clean.shape == (40, 3, 48, 48)
     assert 0 <= float(batch.clean.min()) <= float(batch.clean.max()) <= 1
     measured = (batch.noisy - batch.clean).flatten(1).std(1)
@@ -86,7 +85,7 @@ def test_noise_has_the_level_that_is_told(folder: Path, tmp_path: Path) -> None:
 
 def test_grey_crops_have_the_same_noise_in_all_channels(folder: Path, tmp_path: Path) -> None:
     data = crops(folder, tmp_path, grey=1.0)
-    batch = data.batch(data.sampler(32), 3, (1,))
+    batch = data.batch(32, 3, (1,))
     assert torch.equal(batch.noisy[:, 0], batch.noisy[:, 1])
     assert torch.equal(batch.noisy[:, 0], batch.noisy[:, 2])
 
@@ -94,7 +93,8 @@ def test_grey_crops_have_the_same_noise_in_all_channels(folder: Path, tmp_path: 
 def test_textured_crops_are_drawn_more_often(folder: Path, tmp_path: Path) -> None:
     def flat_share(texture: float) -> float:
         data = crops(folder, tmp_path, texture=texture)
-        sampler, generator = data.sampler(32), np.random.default_rng(0)
+        sampler = CropSampler(data.corpus, 32, shares=data.shares, texture=data.texture)
+        generator = np.random.default_rng(0)
         return float(np.mean([(sampler.draw(generator) == 128).mean() for _ in range(200)]))
 
     assert flat_share(2.0) < 0.6 * flat_share(0.0)
@@ -120,7 +120,7 @@ def test_wrong_folders_and_corpora_are_refused(folder: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match="at least 5000"):
         corpus_of([folder], tmp_path / "cache", smallest=5000)
     with pytest.raises(InputError, match="as large as the crops"):
-        crops(folder, tmp_path).sampler(512)
+        crops(folder, tmp_path).batch(512, 1, (0,))
     with pytest.raises(TrainingError, match="no usable corpus"):
         Corpus.open(tmp_path / "nothing")
     built = corpus_of([folder], tmp_path / "other", smallest=40)

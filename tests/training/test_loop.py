@@ -26,9 +26,11 @@ def fresh() -> HalfUNet:
     return HalfUNet(widths=((16, 24), (16, 32)), blocks=(1, 1))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_resumed_run_equals_the_unbroken_one(data: NoisyCrops, tmp_path: Path, precision: str) -> None:
-    config = LoopConfig(**SHORT, precision=precision)
+@pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "adamw"), ("bf16", "adamw"), ("bf16", "muon")])
+def test_a_resumed_run_equals_the_unbroken_one(
+    data: NoisyCrops, tmp_path: Path, precision: str, optimizer: str
+) -> None:
+    config = LoopConfig(**SHORT, precision=precision, optimizer=optimizer)
     whole = train(config, SupernetMethod(fresh()), data, tmp_path / "whole")
 
     def stop(told: Progress) -> bool:

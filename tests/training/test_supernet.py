@@ -36,7 +36,7 @@ def test_jitter_bounds_how_unlike_the_levels_are() -> None:
 
 @pytest.mark.parametrize("subnets", [2, 3, 4, 5])
 def test_each_learns_from_the_right_teacher(network: HalfUNet, data: NoisyCrops, subnets: int) -> None:
-    batch = data.batch(data.sampler(32), 2, (0, 0))
+    batch = data.batch(32, 2, (0, 0))
     method = SupernetMethod(network, subnets=subnets, jitter=1, seed=3)
     losses = method(batch, step=7)
     plans = method.sampler.draw(subnets - 2, np.random.default_rng((3, 7)))
@@ -53,7 +53,7 @@ def test_each_learns_from_the_right_teacher(network: HalfUNet, data: NoisyCrops,
 
 
 def test_teachers_are_detached(network: HalfUNet, data: NoisyCrops) -> None:
-    batch = data.batch(data.sampler(32), 2, (0, 0))
+    batch = data.batch(32, 2, (0, 0))
     method = SupernetMethod(network, subnets=2)
     method(batch, 0)["smallest"].backward()
     narrow = network.space.narrowest["level0"]
@@ -62,7 +62,7 @@ def test_teachers_are_detached(network: HalfUNet, data: NoisyCrops) -> None:
 
 
 def test_synergy_can_start_later_or_not_at_all(network: HalfUNet, data: NoisyCrops) -> None:
-    batch = data.batch(data.sampler(32), 2, (0, 0))
+    batch = data.batch(32, 2, (0, 0))
     clean = F.l1_loss(network(batch.noisy, network.space.narrowest, sigma=batch.sigma), batch.clean)
     torch.testing.assert_close(SupernetMethod(network, synergy=False)(batch, 5)["smallest"], clean)
     late = SupernetMethod(network, synergy_from=5)

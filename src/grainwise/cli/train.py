@@ -25,6 +25,7 @@ def train(
     from grainwise.networks.network import Network
     from grainwise.runtime.machine import tune_allocator
     from grainwise.training import loop, recipes
+    from grainwise.training.held_out import HeldOut
     from grainwise.training.release import release
 
     tune_allocator()
@@ -37,8 +38,10 @@ def train(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not (main_process and console.is_terminal)) as bar:
         task = bar.add_task("decoding pictures", total=None)
-        corpus, held_out = recipes.corpora(chosen, cache, lambda n, all_: bar.update(task, completed=n, total=all_))
+        corpus, kept_apart = recipes.corpora(chosen, cache, lambda n, all_: bar.update(task, completed=n, total=all_))
         network = recipes.network_of(chosen)
+        size = chosen.loop.crop_size(chosen.loop.steps)
+        held_out = HeldOut(chosen.validation.build(kept_apart), chosen.validation.label, size=size)
         commit = _commit_of_run(out, current_commit(), resume)
         bar.reset(task, description="training", total=chosen.loop.steps)
         last: dict[str, float] = {}
@@ -55,12 +58,12 @@ def train(
         def validate(live: object) -> dict[str, float]:
             assert isinstance(live, Network)
             ends = {"narrowest": live.space.narrowest, "widest": live.space.widest}
-            return {name: recipes.held_out_psnr(live, plan, held_out) for name, plan in ends.items()}
+            return {name: held_out.psnr(live, plan) for name, plan in ends.items()}
 
         result = loop.train(
             chosen.loop,
-            recipes.method_of(chosen, network),
-            recipes.crops_of(chosen, corpus),
+            chosen.method.build(network, seed=chosen.loop.seed),
+            chosen.crops.build(corpus),
             out,
             resume=resume,
             validate=validate,

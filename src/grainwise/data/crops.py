@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,13 @@ class Batch:
         return Batch(*(t.to(device, non_blocking=True) for t in (self.clean, self.noisy, self.sigma)))
 
 
+class Batches(Protocol):
+    """Makes training batches."""
+
+    def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
+        """``count`` crops of ``size`` pixels a side; the same arguments give the same batch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NoisyCrops:
     """Makes batches of noisy crops.
@@ -44,6 +52,7 @@ class NoisyCrops:
     shares: Mapping[int, float] = field(default_factory=lambda: {1: 0.45, 2: 0.35, 3: 0.2})
     texture: float = 1.0
     grey: float = 0.0
+    _samplers: dict[int, "CropSampler"] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse ranges that make no sense."""
@@ -56,12 +65,9 @@ class NoisyCrops:
         if not set(self.shares) <= held or min(self.shares.values(), default=0) <= 0:
             raise InputError(f"shares are positive, for reductions among {sorted(held)}, got {dict(self.shares)}")
 
-    def sampler(self, size: int) -> "CropSampler":
-        """What draws crops of ``size`` pixels a side."""
-        return CropSampler(self.corpus, size, shares=self.shares, texture=self.texture)
-
-    def batch(self, sampler: "CropSampler", count: int, seed: tuple[int, ...]) -> Batch:
-        """``count`` crops; the same ``seed`` gives the same batch."""
+    def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
+        """See `Batches.batch`."""
+        sampler = self._sampler(size)
         generator = np.random.default_rng(seed)
         crops = np.stack([sampler.draw(generator) for _ in range(count)])
         clean = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255)
@@ -73,6 +79,37 @@ class NoisyCrops:
         if self.grey > 0:
             noise[chosen] = noise[chosen, :1]
         return Batch(clean, clean + sigma.view(-1, 1, 1, 1) * noise, sigma)
+
+    def _sampler(self, size: int) -> "CropSampler":
+        if size not in self._samplers:
+            self._samplers[size] = CropSampler(self.corpus, size, shares=self.shares, texture=self.texture)
+        return self._samplers[size]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyCropSettings:
+    """See `NoisyCrops`; ``shares`` belong to the reductions 1, 2, 3 and so on."""
+
+    sigma: tuple[float, float] = (0.0, 75 / 255)
+    shares: tuple[float, ...] = (0.45, 0.35, 0.2)
+    texture: float = 1.0
+    grey: float = 0.05
+
+    @property
+    def label(self) -> str:
+        """The noise as protocols write it."""
+        low, high = (f"{255 * sigma:g}" for sigma in self.sigma)
+        return f"gaussian:{low}" if low == high else f"gaussian:{low}-{high}"
+
+    @property
+    def reductions(self) -> tuple[int, ...]:
+        """The reductions of the corpus that it names."""
+        return tuple(range(1, len(self.shares) + 1))
+
+    def build(self, corpus: Corpus) -> NoisyCrops:
+        """The batches of these settings."""
+        shares = {reduction: share for reduction, share in enumerate(self.shares, 1) if share > 0}
+        return NoisyCrops(corpus=corpus, sigma=self.sigma, shares=shares, texture=self.texture, grey=self.grey)
 
 
 class CropSampler:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
-from grainwise.networks.network import Facts, Network, noise_map, pad_to_multiple
+from grainwise.networks.network import Facts, Network, check_picture, noise_map, pad_to_multiple
 from grainwise.primitives.channels import ChannelDim, ChannelPlan, ChannelSpace
 from grainwise.primitives.fused_conv import conv_add, conv_relu
 from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet
@@ -63,7 +63,7 @@ class HalfUNet(Network):
     def __init__(
         self,
         *,
-        widths: Sequence[Sequence[int]] = ((16, 24, 32, 40, 48), (32, 48, 64, 80, 96), (64, 96, 128, 160, 192)),
+        widths: Sequence[Sequence[int]] = ((16, 24, 32, 48, 64), (32, 40, 48, 64, 80), (48, 64, 80, 96, 112)),
         blocks: Sequence[int] = (2, 2, 2),
         channels: int = 3,
         sigma_max: float = 75 / 255,
@@ -123,10 +123,9 @@ class HalfUNet(Network):
         """Fixed: picture, residual, level and result. Then ten copies of the finest stream, convolution workspace included."""
         return 96 + 10 * plan["level0"] * itemsize / 4
 
-    def forward(self, x: Tensor, *at: Any, sigma: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *at: Any, sigma: Tensor | None = None) -> Tensor:
         """See `Network.forward`. The stream is channels_last, in the dtype of the weights; the last sum is in that of ``x``."""
-        if x.ndim != 4 or x.shape[1] != self.facts.channels:
-            raise InputError(f"the network takes [B, {self.facts.channels}, H, W], got {list(x.shape)}")
+        check_picture(x, self.facts.channels)
         height, width = x.shape[2:]
         level = noise_map(sigma, x)
         stream = self._to_stream(pad_to_multiple(x, self.facts.size_multiple), level)

@@ -38,6 +38,10 @@ class Facts:
     exact_tiles: bool
     least_tile: int
 
+    def given(self, sigma: Tensor) -> dict[str, Tensor]:
+        """The keyword arguments that tell the network ``sigma``: none for a network that does not take it."""
+        return {"sigma": sigma} if self.needs_sigma else {}
+
 
 class Network(nn.Module, ABC):
     """A slimmable network: ``net(x, plan, sigma=sigma)``; ``net.extract(plan)(x, sigma=sigma)`` is the same, plain."""
@@ -51,13 +55,17 @@ class Network(nn.Module, ABC):
         """The constructor's arguments, as JSON values."""
 
     @abstractmethod
-    def forward(self, x: Tensor, *at: Any, sigma: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *at: Any, sigma: Tensor | None = None) -> Tensor:
         """Restore ``x``.
 
         Args:
             x: [B, 3, H, W], RGB in [0, 1] (noise may leave that range), any H and W from 1.
             at: what the network's kind of convolution takes at run time: the plan; nothing once extracted.
-            sigma: noise level in image units: [B], or a map [B, 1, H, W].
+            sigma: noise level in image units: [B], or a map [B, 1, H, W]. Networks whose facts say `needs_sigma` require
+                it; the others refuse it.
+
+        Raises:
+            InputError: ``x`` or ``sigma`` has another shape, or ``sigma`` is missing or not wanted.
         """
 
     @abstractmethod
@@ -80,12 +88,26 @@ class Network(nn.Module, ABC):
         return extract(self, plan).eval()
 
 
-def noise_map(sigma: Tensor, x: Tensor) -> Tensor:
+def check_picture(x: Tensor, channels: int) -> None:
+    """Raise `InputError` unless ``x`` is [B, channels, H, W]."""
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise InputError(f"the network takes [B, {channels}, H, W], got {list(x.shape)}")
+
+
+def refuse_sigma(sigma: Tensor | None) -> None:
+    """Raise `InputError` where a noise level is given to a network that is blind to it."""
+    if sigma is not None:
+        raise InputError("this network estimates no noise level and takes none; leave sigma out")
+
+
+def noise_map(sigma: Tensor | None, x: Tensor) -> Tensor:
     """``sigma`` [B] as [B, 1, 1, 1], or a map [B, 1, H, W] as it is, checked against ``x`` [B, C, H, W].
 
     Raises:
-        InputError: sigma has another shape.
+        InputError: sigma is missing or has another shape.
     """
+    if sigma is None:
+        raise InputError("this network must be told the noise level: sigma=, in image units")
     if sigma.ndim == 1 and sigma.shape[0] == x.shape[0]:
         return sigma.to(x.dtype).view(-1, 1, 1, 1)
     if sigma.shape == (x.shape[0], 1, *x.shape[2:]):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import Cancelled, InputError, TrainingError
 from grainwise.core.files import whole_file
-from grainwise.data.crops import Batch, CropSampler, NoisyCrops
+from grainwise.data.crops import Batch, Batches
+from grainwise.training.optimizers import OptimizerName, optimizers_of
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -34,7 +35,8 @@ class LoopConfig:
         learning_rate: at its peak.
         warmup: steps of linear rise; then a cosine falls to ``final_rate`` times the peak.
         final_rate: the last learning rate as a share of the peak.
-        weight_decay: of AdamW, on all weights.
+        optimizer: "adamw", or "muon", which learns faster per step and costs more (`grainwise.training.optimizers`).
+        weight_decay: of all weights, decoupled.
         betas: of AdamW.
         clip: greatest norm of the gradient, after all passes of a step.
         ema: decay of the averaged weights; averaging starts softly, at (1 + step) / (10 + step).
@@ -51,6 +53,7 @@ class LoopConfig:
     learning_rate: float = 1e-3
     warmup: int = 500
     final_rate: float = 0.001
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
@@ -120,7 +123,7 @@ def check_libraries() -> None:
 def train(
     config: LoopConfig,
     method: nn.Module,
-    data: NoisyCrops,
+    data: Batches,
     out: Path,
     *,
     resume: bool = False,
@@ -152,7 +155,7 @@ class _Run:
         self,
         config: LoopConfig,
         method: nn.Module,
-        data: NoisyCrops,
+        data: Batches,
         out: Path,
         validate: Validate | None,
         report: Report | None,
@@ -171,14 +174,17 @@ class _Run:
         AcceleratorState._reset_state()  # it is one per process, and an earlier run may have had another precision
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=mixed)
         self.network: nn.Module = method.network  # type: ignore[assignment]
-        self.optimizer = torch.optim.AdamW(
-            method.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        self.optimizers = optimizers_of(
+            method,
+            config.optimizer,
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
         )
-        self.prepared, self.prepared_optimizer = self.accelerator.prepare(method, self.optimizer)
+        self.prepared, *self.prepared_optimizers = self.accelerator.prepare(method, *self.optimizers)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.writer = SummaryWriter(str(out / "tensorboard")) if self.accelerator.is_main_process else None
         self.step, self.seconds, self.scores = 0, 0.0, dict[str, float]()
-        self.samplers: dict[int, CropSampler] = {}
 
     def go(self, resume: bool) -> Result:
         if resume:
@@ -214,24 +220,24 @@ class _Run:
 
     def _batch(self, step: int) -> Batch:
         """The share of this process of the batch of ``step``."""
-        size = self.config.crop_size(step)
-        if size not in self.samplers:
-            self.samplers[size] = self.data.sampler(size)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         count = self.config.batch // world + (rank < self.config.batch % world)
-        return self.data.batch(self.samplers[size], count, (self.config.seed, step, rank))
+        return self.data.batch(self.config.crop_size(step), count, (self.config.seed, step, rank))
 
     def _learn(self, batch: Batch) -> dict[str, Tensor]:
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * config.rate(self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * config.rate(self.step)
         losses: dict[str, Tensor] = self.prepared(batch, self.step)
         if not torch.isfinite(losses["loss"]):
             raise TrainingError(f"the loss of step {self.step} is not finite; lower learning_rate, or resume before it")
-        self.prepared_optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.prepared_optimizers:
+            optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(losses["loss"])
         self.accelerator.clip_grad_norm_(self.prepared.parameters(), config.clip)
-        self.prepared_optimizer.step()
+        for optimizer in self.prepared_optimizers:
+            optimizer.step()
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             live = self.network.state_dict()
@@ -258,7 +264,7 @@ class _Run:
         if self.writer is not None and self.step % 50 == 0:
             for name, value in values.items():
                 self.writer.add_scalar(f"loss/{name}", value, self.step)
-            self.writer.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], self.step)
+            self.writer.add_scalar("learning_rate", self.optimizers[0].param_groups[0]["lr"], self.step)
         told = Progress(self.step, self.config.steps, self.seconds, left, values, self.scores)
         if self.report is not None and self.report(told) is False:
             self._save()
@@ -276,7 +282,7 @@ class _Run:
             "config": self._fingerprint(),
             "method": self.method.state_dict(),
             "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
             "step": self.step,
             "seconds": self.seconds,
@@ -300,7 +306,8 @@ class _Run:
                 f"the run in {self.out} was started with other settings ({what}); resume it with its own"
             )
         self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.average = state["average"]

@@ -10,43 +10,43 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
 from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.data.corpus import Corpus, corpus_of
-from grainwise.data.crops import NoisyCrops
-from grainwise.evaluation.measure import evaluate
-from grainwise.evaluation.protocol import RGB_U8, Noise
+from grainwise.data.crops import Batches, NoisyCropSettings
 from grainwise.networks.network import Network
 from grainwise.networks.registry import create_network
-from grainwise.primitives.channels import ChannelPlan
 from grainwise.training.loop import LoopConfig
-from grainwise.training.supernet import SupernetMethod
+from grainwise.training.supernet import SupernetSettings
 
 
-@dataclass(frozen=True, kw_only=True)
-class CropSettings:
-    """See `grainwise.data.crops.NoisyCrops`; ``shares`` belong to the reductions 1, 2, 3 and so on."""
+class MakesBatches(Protocol):
+    """Settings of a source of training batches: a frozen dataclass beside the class that it configures."""
 
-    sigma: tuple[float, float] = (0.0, 75 / 255)
-    shares: tuple[float, ...] = (0.45, 0.35, 0.2)
-    texture: float = 1.0
-    grey: float = 0.05
+    @property
+    def label(self) -> str:
+        """The degradation in a word, as protocols and cards write it."""
+
+    @property
+    def reductions(self) -> tuple[int, ...]:
+        """The reductions of the corpus that it draws from."""
+
+    def build(self, corpus: Corpus) -> Batches:
+        """The source, over the pictures of ``corpus``."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MethodSettings:
-    """See `grainwise.training.supernet.SupernetMethod`."""
+class MakesMethod(Protocol):
+    """Settings of a training method: a frozen dataclass beside the class that it configures."""
 
-    subnets: int = 4
-    distance: str = "l1"
-    jitter: int = 1
-    synergy: bool = True
-    synergy_from: int = 0
+    def build(self, network: Network, *, seed: int) -> nn.Module:
+        """A module that holds ``network`` and maps (batch, step) to losses; ``loss`` among them is learned from."""
+
+
+GAUSSIAN_25 = NoisyCropSettings(sigma=(25 / 255, 25 / 255), shares=(1.0,), grey=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,10 @@ class Recipe:
         network: name and configuration, see `grainwise.networks.registry`.
         hold_out: one picture in so many is not trained on, and validates.
         init: a weights file to start from, or empty.
+        crops: what makes the batches.
+        validation: what makes the held-out crops that score the network.
+        method: what teaches the network.
+        loop: how long and how fast.
     """
 
     name: str
@@ -67,8 +71,9 @@ class Recipe:
     config: dict[str, Any] = field(default_factory=dict)
     hold_out: int = 24
     init: str = ""
-    crops: CropSettings = field(default_factory=CropSettings)
-    method: MethodSettings = field(default_factory=MethodSettings)
+    crops: MakesBatches = field(default_factory=NoisyCropSettings)
+    validation: MakesBatches = field(default_factory=lambda: GAUSSIAN_25)
+    method: MakesMethod = field(default_factory=SupernetSettings)
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 
@@ -77,7 +82,7 @@ def default() -> Recipe:
     return Recipe(
         name="default",
         data=("train-free",),
-        method=MethodSettings(subnets=3, jitter=1, synergy=False),
+        method=SupernetSettings(subnets=3, jitter=1, synergy=False),
         loop=LoopConfig(
             steps=16_000,
             batch=16,
@@ -94,8 +99,8 @@ def tiny() -> Recipe:
         name="tiny",
         data=("train-free/gb82",),
         config={"widths": [[16, 24], [16, 24]], "blocks": [1, 1]},
-        crops=CropSettings(shares=(1.0,)),
-        method=MethodSettings(subnets=3),
+        crops=NoisyCropSettings(shares=(1.0,)),
+        method=SupernetSettings(subnets=3),
         loop=LoopConfig(steps=20, batch=2, crops=((0, 32),), warmup=5, checkpoint_every=5, validate_every=20),
     )
 
@@ -193,16 +198,10 @@ def find_folders(names: Sequence[str]) -> list[Path]:
 
 def corpora(recipe: Recipe, cache: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Corpus, Corpus]:
     """The pictures to train on, and those held out."""
-    reductions = tuple(range(1, len(recipe.crops.shares) + 1))
-    corpus = corpus_of(find_folders(recipe.data), cache, reductions=reductions, smallest=96, progress=progress)
+    corpus = corpus_of(
+        find_folders(recipe.data), cache, reductions=recipe.crops.reductions, smallest=96, progress=progress
+    )
     return corpus.split(recipe.hold_out)
-
-
-def crops_of(recipe: Recipe, corpus: Corpus) -> NoisyCrops:
-    """What makes the batches."""
-    settings = recipe.crops
-    shares = {reduction: share for reduction, share in enumerate(settings.shares, 1) if share > 0}
-    return NoisyCrops(corpus=corpus, sigma=settings.sigma, shares=shares, texture=settings.texture, grey=settings.grey)
 
 
 def network_of(recipe: Recipe) -> Network:
@@ -216,37 +215,3 @@ def network_of(recipe: Recipe) -> Network:
         network.load_state_dict(load_weights(recipe.init).network.state_dict())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
-
-
-def method_of(recipe: Recipe, network: Network) -> SupernetMethod:
-    """The network with what teaches it."""
-    settings = recipe.method
-    return SupernetMethod(
-        network,
-        subnets=settings.subnets,
-        distance=settings.distance,
-        jitter=settings.jitter,
-        synergy=settings.synergy,
-        synergy_from=settings.synergy_from,
-        seed=recipe.loop.seed,
-    )
-
-
-def held_out_psnr(network: nn.Module, plan: ChannelPlan, held_out: Corpus, sigma: float = 25 / 255) -> float:
-    """Mean PSNR in dB, protocol `rgb-u8`, of the centres (at most 256x256) of the held-out pictures at reduction 1."""
-    device = next(network.parameters()).device
-    plain = network.extract(plan) if isinstance(network, Network) else network
-
-    def restore(noisy: np.ndarray, level: float) -> np.ndarray:
-        x = torch.from_numpy(noisy).permute(2, 0, 1)[None].to(device)
-        with torch.inference_mode():
-            y = plain(x, sigma=torch.full((1,), level, device=device))
-        out: np.ndarray = y[0].permute(1, 2, 0).float().cpu().numpy()
-        return out
-
-    pictures = []
-    for index, entry in enumerate(held_out.entries):
-        if entry.reduction == 1:
-            top, left = max(0, (entry.height - 256) // 2), max(0, (entry.width - 256) // 2)
-            pictures.append((entry.name, held_out.picture(index)[top : top + 256, left : left + 256]))
-    return evaluate(restore, pictures, Noise(kind="gaussian", sigma=sigma), RGB_U8, with_ssim=False).psnr

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import torch
 
-from grainwise.data.corpus import Corpus
 from grainwise.networks.checkpoint import Card, MeasuredPlan, save_weights
 from grainwise.networks.network import Network
+from grainwise.training.held_out import HeldOut
 from grainwise.training.loop import Result
-from grainwise.training.recipes import Recipe, held_out_psnr
+from grainwise.training.recipes import Recipe
 from grainwise.training.supernet import PlanSampler
 
-HELD_OUT = "rgb-u8 held-out gaussian:25"
 LEAST_GAIN = 0.005
 """A plan is recommended if it beats every cheaper one by this many dB."""
 
@@ -26,26 +25,26 @@ LICENCES = {
 }
 
 
-def recommended_plans(network: Network, held_out: Corpus, jitter: int) -> tuple[MeasuredPlan, ...]:
-    """Plans that beat all cheaper ones on the held-out pictures at sigma 25, cheapest first; the named ones always."""
+def recommended_plans(network: Network, held_out: HeldOut) -> tuple[MeasuredPlan, ...]:
+    """Plans that beat all cheaper ones on the held-out crops, cheapest first; the named ones always."""
     space = network.space
     dims = space.dims
     middle = space.plan({dim.name: dim.widths[len(dim.widths) // 2] for dim in dims})
     names = {space.narrowest: "fast", middle: "balanced", space.widest: "best"}
-    plans = {*names, *PlanSampler(network, jitter).plans}
+    plans = {*names, *PlanSampler(network).plans}
     kept: list[MeasuredPlan] = []
     best = float("-inf")
     for plan in sorted(plans, key=network.macs_per_pixel):
-        psnr = held_out_psnr(network, plan, held_out)
+        psnr = held_out.psnr(network, plan)
         if plan in names or psnr > best + LEAST_GAIN:
             cost = round(network.macs_per_pixel(plan))
-            kept.append(MeasuredPlan(str(plan), cost, {HELD_OUT: round(psnr, 3)}, names.get(plan, "")))
+            kept.append(MeasuredPlan(str(plan), cost, {held_out.label: round(psnr, 3)}, names.get(plan, "")))
         best = max(best, psnr)
     return tuple(kept)
 
 
 def release(
-    recipe: Recipe, network: Network, result: Result, held_out: Corpus, path: Path, *, command: str, commit: str
+    recipe: Recipe, network: Network, result: Result, held_out: HeldOut, path: Path, *, command: str, commit: str
 ) -> Card:
     """Load the averaged weights into ``network``, measure its plans, and write the weights file.
 
@@ -65,7 +64,7 @@ def release(
         device=torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"{_cpu_name()}, {torch.get_num_threads()} threads",
-        plans=recommended_plans(network, held_out, recipe.method.jitter),
+        plans=recommended_plans(network, held_out),
     )
     save_weights(path, network, card)
     return card

@@ -7,6 +7,7 @@ stratified by cost: over a step and over a run, every order of magnitude of cost
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
@@ -114,14 +115,30 @@ class SupernetMethod(nn.Module):
         """Losses of one step: ``loss`` is their sum; the others are for the log."""
         space = self.network.space
         synergy = self.synergy and step >= self.synergy_from
+        told = self.network.facts.given(batch.sigma)
         random = self.sampler.draw(self.subnets - 2, np.random.default_rng((self.seed, step)))
-        outputs = [self.network(batch.noisy, space.widest, sigma=batch.sigma)]
+        outputs = [self.network(batch.noisy, space.widest, **told)]
         losses = {"largest": self.distance(outputs[0], batch.clean)}
         for index, plan in enumerate(random):
-            outputs.append(self.network(batch.noisy, plan, sigma=batch.sigma))
+            outputs.append(self.network(batch.noisy, plan, **told))
             target = outputs[0].detach() if synergy else batch.clean
             losses[f"random{index}"] = self.distance(outputs[-1], target)
-        smallest = self.network(batch.noisy, space.narrowest, sigma=batch.sigma)
+        smallest = self.network(batch.noisy, space.narrowest, **told)
         ensemble = torch.stack([output.detach() for output in outputs]).mean(0) if synergy else batch.clean
         losses["smallest"] = self.distance(smallest, ensemble)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupernetSettings:
+    """See `SupernetMethod`."""
+
+    subnets: int = 4
+    distance: str = "l1"
+    jitter: int = 1
+    synergy: bool = True
+    synergy_from: int = 0
+
+    def build(self, network: Network, *, seed: int) -> SupernetMethod:
+        """The method of these settings."""
+        return SupernetMethod(network, seed=seed, **vars(self))

@@ -1,0 +1,39 @@
+"""Scores of a network during and after its training, on crops of pictures that it does not train on."""
+
+import torch
+
+from grainwise.data.crops import Batches
+from grainwise.networks.network import Network
+from grainwise.primitives.channels import ChannelPlan
+
+SEED = 2**31
+"""No step of a run draws with it."""
+
+
+class HeldOut:
+    """Scores a network on the same held-out crops every time.
+
+    Args:
+        batches: what makes the crops.
+        label: the degradation in a word.
+        size: pixels along a side of a crop.
+        count: number of crops.
+    """
+
+    def __init__(self, batches: Batches, label: str, *, size: int, count: int = 48) -> None:
+        """Make the crops."""
+        self.label = f"rgb-u8 held-out crops {label}"
+        self.parts = [batches.batch(size, 8, (SEED, first)) for first in range(0, count, 8)]
+
+    def psnr(self, network: Network, plan: ChannelPlan) -> float:
+        """Mean PSNR in dB of the sub-network at ``plan``, clipped and rounded to 8 bits."""
+        plain = network.extract(plan)
+        device = next(network.parameters()).device
+        scores = []
+        with torch.inference_mode():
+            for part in self.parts:
+                batch = part.to(device)
+                output = plain(batch.noisy, **network.facts.given(batch.sigma)).float().clamp(0, 1).mul(255).round()
+                error = (output - batch.clean * 255).square().mean((1, 2, 3)).clamp(min=1e-10)
+                scores.append(10 * torch.log10(255**2 / error))
+        return float(torch.cat(scores).mean())

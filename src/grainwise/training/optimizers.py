@@ -1,0 +1,85 @@
+"""The optimisers that a run can choose: AdamW, and Muon for the kernels of convolutions with AdamW for the rest."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+OptimizerName = Literal["adamw", "muon"]
+
+LEAST_CHANNELS = 16
+"""Kernels with fewer inputs or outputs (first and last layers, depthwise ones) are not orthogonalised."""
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic iteration of Jordan et al. 2024, which take singular values to about 1 in five steps."""
+
+
+def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
+    """The nearest (semi-)orthogonal matrix to ``matrix`` [rows, columns], roughly: its singular values end within 0.7-1.2."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + torch.addmm(gram, gram, gram, beta=b, alpha=c) @ x
+    result: Tensor = x.T if tall else x
+    return result
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose step is orthogonalised (Jordan et al. 2024), scaled to the size of AdamW's (Liu et al. 2025).
+
+    Args:
+        kernels: weights of convolutions, [out, in, k, k] (or transposed); each is one matrix of first index x the others.
+        lr: learning rate, of the same size as AdamW's.
+        momentum: Nesterov's.
+        weight_decay: decoupled, as in AdamW.
+    """
+
+    def __init__(
+        self, kernels: Sequence[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        """Remember the settings."""
+        super().__init__(kernels, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ANN401 -- torch's signature
+        """One step for every kernel that has a gradient."""
+        assert closure is None, "Muon takes no closure"
+        for group in self.param_groups:
+            for kernel in group["params"]:
+                if kernel.grad is not None:
+                    self._step(kernel, kernel.grad, group)
+
+    def _step(self, kernel: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[kernel]
+        if not state:
+            state["momentum"] = torch.zeros_like(kernel)
+        momentum: Tensor = state["momentum"]
+        momentum.lerp_(gradient, 1 - group["momentum"])
+        matrix = gradient.lerp(momentum, group["momentum"]).flatten(1)
+        update = orthogonalized(matrix).view_as(kernel)
+        kernel.mul_(1 - group["lr"] * group["weight_decay"])
+        kernel.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def optimizers_of(
+    module: nn.Module, name: OptimizerName, *, lr: float, betas: tuple[float, float], weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """The optimisers that together hold every parameter of ``module`` once; all take the same learning rate.
+
+    Args:
+        name: "adamw", or "muon": Muon for the dense kernels between the first and the last layer, AdamW for the rest.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    kernels = [p for p in parameters if name == "muon" and p.ndim == 4 and min(p.shape[:2]) >= LEAST_CHANNELS]
+    held = {id(kernel) for kernel in kernels}
+    rest = [parameter for parameter in parameters if id(parameter) not in held]
+    made: list[torch.optim.Optimizer] = []
+    if kernels:
+        made.append(Muon(kernels, lr, weight_decay=weight_decay))
+    if rest:
+        made.append(torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=weight_decay))
+    return made
