@@ -35,7 +35,7 @@ def picture(name: str, *size: int) -> torch.Tensor:
 
 
 @every_network
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data(), height=st.integers(1, 80), width=st.integers(1, 80))
 def test_extract_agrees_exactly_at_any_size_and_plan(name: str, data: st.DataObject, height: int, width: int) -> None:
     net = made(name)
@@ -48,7 +48,7 @@ def test_extract_agrees_exactly_at_any_size_and_plan(name: str, data: st.DataObj
 
 
 @every_network
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data(), height=st.integers(40, 420), width=st.integers(40, 420), size=st.integers(1, 25))
 def test_tiles_equal_the_whole_exactly(name: str, data: st.DataObject, height: int, width: int, size: int) -> None:
     net = made(name)

@@ -164,7 +164,7 @@ class TestPixels:
         assert back.bits == 1
         np.testing.assert_array_equal(back.pixels, grey)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(
         height=st.integers(1, 70),
         width=st.integers(1, 70),

@@ -63,7 +63,7 @@ def test_full_width_is_the_torch_layer(make: Callable[[], SlimLayer]) -> None:
 
 
 @every_layer
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_each_width_is_its_extract(make: Callable[[], SlimLayer], data: st.DataObject) -> None:
     layer = make()

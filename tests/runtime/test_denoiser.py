@@ -92,7 +92,7 @@ def test_more_strength_smooths_more(denoiser: grainwise.Denoiser) -> None:
     assert moved[0] == 0 < moved[1]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     height=st.integers(1, 300),
     width=st.integers(1, 300),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from grainwise.core.errors import InputError
@@ -10,7 +10,6 @@ from grainwise.runtime.memory import LARGEST_TILE, tile_side
 from grainwise.runtime.tiles import Box, plan_tiles
 
 
-@settings(deadline=None)
 @given(
     height=st.integers(1, 900),
     width=st.integers(1, 900),

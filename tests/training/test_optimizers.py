@@ -9,7 +9,7 @@ from torch import nn
 from grainwise.training.optimizers import STEP, Muon, optimizers_of, orthogonalized
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 40), columns=st.integers(1, 200), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
 def test_singular_values_come_near_one(rows: int, columns: int, scale: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
