@@ -128,10 +128,21 @@ class HalfUNet(Network):
         check_picture(x, self.facts.channels)
         height, width = x.shape[2:]
         level = noise_map(sigma, x)
-        stream = self._to_stream(pad_to_multiple(x, self.facts.size_multiple), level)
+        stream = self.to_stream(pad_to_multiple(x, self.facts.size_multiple), level)
         stream = self.head(stream, *at)
+        for block in self._sides(self.encoder)[0]:
+            stream = block(stream, *at)
+        coarse = self.coarse(self.down[0](stream, *at), *at)
+        stream = self.up[0](coarse, *at) + stream
+        for block in self._sides(self.decoder)[0]:
+            stream = block(stream, *at)
+        residual = F.pixel_shuffle(self.tail(stream, *at), 2)[:, :, :height, :width]
+        return self.without(x, residual, level)
+
+    def coarse(self, stream: Tensor, *at: Any) -> Tensor:
+        """All levels but the finest: the stream of level 1, before and after, [B, C1, H / 4, W / 4]."""
         skips = []
-        for blocks, down in zip(self._sides(self.encoder), self.down, strict=True):
+        for blocks, down in zip(self._sides(self.encoder)[1:], self.down[1:], strict=True):
             for block in blocks:
                 stream = block(stream, *at)
             skips.append(stream)
@@ -139,19 +150,23 @@ class HalfUNet(Network):
         for block in self.middle:
             stream = block(stream, *at)
         for blocks, up, skip in zip(
-            reversed(self._sides(self.decoder)), reversed(self.up), reversed(skips), strict=True
+            reversed(self._sides(self.decoder)[1:]), reversed(self.up[1:]), reversed(skips), strict=True
         ):
             stream = up(stream, *at) + skip
             for block in blocks:
                 stream = block(stream, *at)
-        residual = F.pixel_shuffle(self.tail(stream, *at), 2)[:, :, :height, :width]
+        return stream
+
+    @staticmethod
+    def without(x: Tensor, residual: Tensor, level: Tensor) -> Tensor:
+        """``x`` without ``residual`` [B, C, H, W], less of it where ``level`` is under `FULL_EFFECT`."""
         return x - residual.to(x.dtype) * (level / FULL_EFFECT).clamp(max=1)
 
     @staticmethod
     def _sides(levels: nn.ModuleList) -> list[list[nn.Module]]:
         return [list(level.children()) for level in levels]
 
-    def _to_stream(self, x: Tensor, level: Tensor) -> Tensor:
+    def to_stream(self, x: Tensor, level: Tensor) -> Tensor:
         """Half resolution: 4 phases of each colour, centred (finer in bfloat16), then sigma: [B, 4C + 1, H / 2, W / 2]."""
         dtype = next(self.parameters()).dtype
         fine = F.pixel_unshuffle((x - 0.5).to(dtype), 2)
