@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from grainwise.core.errors import UnknownNameError
+from grainwise.core.optional import BENCH_EXTRA, optional_module
 from grainwise.evaluation.measure import Restorer
-from grainwise.evaluation.optional import BENCH_EXTRA, optional_module
 from grainwise.evaluation.protocol import FloatPicture
 
 _NLM_LEVELS = (10 / 255, 15 / 255, 25 / 255, 50 / 255)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grainwise.core.errors import InputError
-from grainwise.evaluation.optional import optional_module
+from grainwise.core.optional import optional_module
 
 SSIM_WINDOW = 11
 """Side of the SSIM window in pixels: a Gaussian of standard deviation 1.5."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from grainwise.core.errors import InputError
 from grainwise.core.files import whole_file
+from grainwise.core.optional import BENCH_EXTRA, optional_module
 from grainwise.evaluation.bench import BenchResult, BenchRow
-from grainwise.evaluation.optional import BENCH_EXTRA, optional_module
 
 _HEADINGS = ("method", "PSNR (dB)", "SSIM", "s/MP", "± IQR", "peak MB", "MACs/px", "dtype", "device")
 

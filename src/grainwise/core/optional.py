@@ -1,4 +1,4 @@
-"""Libraries that only measuring needs, imported when first used."""
+"""Libraries that not everyone needs, imported when first used."""
 
 import importlib
 from types import ModuleType
@@ -26,3 +26,6 @@ def optional_module(module: str, *, needed_for: str, install: str) -> ModuleType
 
 BENCH_EXTRA = "pip install 'grainwise[bench]'"
 """The command that installs what baselines, SSIM and plots need."""
+
+DATA_EXTRA = "pip install 'grainwise[data]'"
+"""The command that installs what the files of published data sets need."""
