@@ -59,6 +59,12 @@ def write_sidd_submission(
     write_mat(path, {"DenoisedBlocksSrgb": cells, "TimeMPSrgb": time, "OptionalData": dict(about)})
 
 
+def submitted_block(restored: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """A denoised block [H, W, 3] in image units as a submission holds it: clipped to [0, 1] and rounded to 8 bits."""
+    block: npt.NDArray[np.uint8] = np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8)
+    return block
+
+
 def check_submission_path(path: Path) -> None:
     """Raise `InputError` where a submission could not be written to ``path`` because of its suffix."""
     if path.suffix.lower() not in SUBMISSION_SUFFIXES:

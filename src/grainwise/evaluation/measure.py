@@ -171,6 +171,38 @@ def evaluate_pairs(
     return _evaluation(scores, noise, sigma, protocol, data)
 
 
+def evaluate_with_input(
+    restorer: Restorer,
+    pairs: Iterable[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]],
+    protocol: Protocol = RGB_U8,
+    *,
+    noise: str = "given",
+    data: str = "",
+) -> tuple[Evaluation, Evaluation]:
+    """The scores of a blind restorer on pairs, and those of the degraded pictures as they are; each pair is read once.
+
+    Args:
+        restorer: the method under test; the sigma that it is told is 0 and means nothing.
+        pairs: as ``evaluate_pairs`` takes them, degraded and clean of one shape.
+        protocol: how the metrics are taken.
+        noise: what degraded the pictures, for the record.
+        data: the name of the data set, for the record.
+
+    Raises:
+        InputError: as ``evaluate`` does.
+        GrainwiseError: torchmetrics is not installed.
+    """
+    after: list[PictureScore] = []
+    before: list[PictureScore] = []
+    for name, degraded, clean in pairs:
+        pair = (name, unit_picture(degraded, name), unit_picture(clean, name))
+        after.append(_score(restorer, pair, 0.0, protocol, True))
+        before.append(_score(lambda picture, _: picture, pair, 0.0, protocol, True))
+    scores = (tuple(after), tuple(before))
+    first, second = (_evaluation(each, noise, 0.0, protocol, data) for each in scores)
+    return first, second
+
+
 def timed_restore(
     restorer: Restorer, noisy: FloatPicture, sigma: float, *, name: str, shape: tuple[int, ...]
 ) -> tuple[FloatPicture, float]:
