@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from grainwise.core.errors import InputError
 from grainwise.data.demosaic import DEMOSAICING, Demosaicing, bayer_mosaic, demosaic
-from grainwise.data.jpeg import FROM_YCC, TO_YCC, through_jpeg
+from grainwise.data.jpeg_model import FROM_YCC, TO_YCC, jpeg_model
 
 FloatPicture = npt.NDArray[np.float32]
 
@@ -197,7 +197,7 @@ def photograph(picture: FloatPicture, shot: Shot, generator: np.random.Generator
     if shot.quality is None:
         noisy = np.rint(np.clip(noisy, 0, 1) * np.float32(255)) / np.float32(255)
     else:
-        noisy = through_jpeg(noisy, shot.quality, shift=shot.grid)
+        noisy = jpeg_model(noisy, shot.quality, shift=shot.grid)
     return np.ascontiguousarray(clean.transpose(1, 2, 0)), np.ascontiguousarray(noisy.transpose(1, 2, 0))
 
 

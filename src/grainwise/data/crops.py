@@ -36,41 +36,78 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoisyCrops:
-    """Makes batches of noisy crops.
+class CropSource:
+    """Draws clean crops.
 
     Args:
         corpus: the pictures.
-        sigma: the least and the greatest noise level, in image units; drawn uniformly for each crop.
         shares: how many of the crops come from each reduction of the corpus; reductions that are not named are not used.
         texture: a crop's chance grows with its mean absolute gradient to this power; 0 draws all crops alike.
-        grey: the share of crops that are made grey before the noise, which is then the same in all three channels.
     """
 
     corpus: Corpus
-    sigma: tuple[float, float] = (0.0, 75 / 255)
     shares: Mapping[int, float] = field(default_factory=lambda: {1: 0.45, 2: 0.35, 3: 0.2})
     texture: float = 1.0
-    grey: float = 0.0
     _samplers: dict[int, "CropSampler"] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse ranges that make no sense."""
-        low, high = self.sigma
-        if not 0 <= low <= high <= 1:
-            raise InputError(f"the noise levels run from low to high within [0, 1], got {self.sigma}")
-        if self.texture < 0 or not 0 <= self.grey <= 1:
-            raise InputError(f"texture must be >= 0 and grey in [0, 1], got {self.texture} and {self.grey}")
+        """Refuse what cannot be drawn."""
+        if self.texture < 0:
+            raise InputError(f"texture must be >= 0, got {self.texture}")
         held = {entry.reduction for entry in self.corpus.entries}
         if not set(self.shares) <= held or min(self.shares.values(), default=0) <= 0:
             raise InputError(f"shares are positive, for reductions among {sorted(held)}, got {dict(self.shares)}")
 
+    def draw(self, size: int, count: int, generator: np.random.Generator) -> np.ndarray:
+        """``count`` crops [count, size, size, 3] uint8, each in one of the 8 orientations."""
+        if size not in self._samplers:
+            self._samplers[size] = CropSampler(self.corpus, size, shares=self.shares, texture=self.texture)
+        return np.stack([self._samplers[size].draw(generator) for _ in range(count)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSettings:
+    """See `CropSource`; ``shares`` belong to the reductions 1, 2, 3 and so on."""
+
+    shares: tuple[float, ...] = (0.45, 0.35, 0.2)
+    texture: float = 1.0
+
+    @property
+    def reductions(self) -> tuple[int, ...]:
+        """The reductions of the corpus that it names."""
+        return tuple(range(1, len(self.shares) + 1))
+
+    @property
+    def share_of_reduction(self) -> dict[int, float]:
+        """The shares that are not 0, by reduction."""
+        return {reduction: share for reduction, share in enumerate(self.shares, 1) if share > 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyCrops(CropSource):
+    """Makes batches of crops with white Gaussian noise.
+
+    Args:
+        sigma: the least and the greatest noise level, in image units; drawn uniformly for each crop.
+        grey: the share of crops that are made grey before the noise, which is then the same in all three channels.
+    """
+
+    sigma: tuple[float, float] = (0.0, 75 / 255)
+    grey: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse ranges that make no sense."""
+        super().__post_init__()
+        low, high = self.sigma
+        if not 0 <= low <= high <= 1:
+            raise InputError(f"the noise levels run from low to high within [0, 1], got {self.sigma}")
+        if not 0 <= self.grey <= 1:
+            raise InputError(f"grey must be in [0, 1], got {self.grey}")
+
     def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
         """See `Batches.batch`."""
-        sampler = self._sampler(size)
         generator = np.random.default_rng(seed)
-        crops = np.stack([sampler.draw(generator) for _ in range(count)])
-        clean = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255)
+        clean = torch.from_numpy(self.draw(size, count, generator)).permute(0, 3, 1, 2).float().div_(255)
         if self.grey > 0:
             chosen = torch.from_numpy(generator.random(count) < self.grey)
             clean[chosen] = clean[chosen].mean(1, keepdim=True)
@@ -80,19 +117,12 @@ class NoisyCrops:
             noise[chosen] = noise[chosen, :1]
         return Batch(clean, clean + sigma.view(-1, 1, 1, 1) * noise, sigma)
 
-    def _sampler(self, size: int) -> "CropSampler":
-        if size not in self._samplers:
-            self._samplers[size] = CropSampler(self.corpus, size, shares=self.shares, texture=self.texture)
-        return self._samplers[size]
-
 
 @dataclass(frozen=True, kw_only=True)
-class NoisyCropSettings:
-    """See `NoisyCrops`; ``shares`` belong to the reductions 1, 2, 3 and so on."""
+class NoisyCropSettings(CropSettings):
+    """See `NoisyCrops`."""
 
     sigma: tuple[float, float] = (0.0, 75 / 255)
-    shares: tuple[float, ...] = (0.45, 0.35, 0.2)
-    texture: float = 1.0
     grey: float = 0.05
 
     @property
@@ -101,14 +131,9 @@ class NoisyCropSettings:
         low, high = (f"{255 * sigma:g}" for sigma in self.sigma)
         return f"gaussian:{low}" if low == high else f"gaussian:{low}-{high}"
 
-    @property
-    def reductions(self) -> tuple[int, ...]:
-        """The reductions of the corpus that it names."""
-        return tuple(range(1, len(self.shares) + 1))
-
     def build(self, corpus: Corpus) -> NoisyCrops:
         """The batches of these settings."""
-        shares = {reduction: share for reduction, share in enumerate(self.shares, 1) if share > 0}
+        shares = self.share_of_reduction
         return NoisyCrops(corpus=corpus, sigma=self.sigma, shares=shares, texture=self.texture, grey=self.grey)
 
 

@@ -1,4 +1,4 @@
-"""What JPEG does to a picture, in NumPy: the same as writing and reading a file but for rounding, and fast on small crops.
+"""What JPEG does to a picture, in NumPy: as writing and reading a file but for rounding, and faster on small crops.
 
 ITU-T T.81: RGB to YCbCr (JFIF), chroma as 2x2 means (4:2:0), 8x8 DCT, division by the tables of Annex K scaled by the
 quality of the Independent JPEG Group, rounding, and back; chroma is enlarged by the triangle filter that decoders use.
@@ -32,7 +32,7 @@ FROM_YCC = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], d
 """Y, Cb, Cr around 0 to RGB."""
 
 
-def through_jpeg(picture: Planes, quality: int, *, shift: tuple[int, int] = (0, 0), subsample: bool = True) -> Planes:
+def jpeg_model(picture: Planes, quality: int, *, shift: tuple[int, int] = (0, 0), subsample: bool = True) -> Planes:
     """A picture after a round through JPEG, rounded to 8 bits.
 
     Args:
@@ -93,8 +93,8 @@ def _quantised(planes: Planes, table: Planes) -> Planes:
     rows = (-1, 8, shape[2])
     tiled = (-1, 8, shape[2] // 8, 8)
     across = (planes.reshape(-1, 8) @ matrix.T).reshape(rows)
-    coefficients = ((matrix @ across).reshape(tiled) / table[:, None]).astype(np.float32, copy=False)
-    down = matrix.T @ (np.rint(coefficients) * table[:, None]).reshape(rows)
+    coefficients: Planes = np.reshape(matrix @ across, tiled)
+    down = matrix.T @ (np.rint(coefficients / table[:, None]) * table[:, None]).reshape(rows)
     out: Planes = (down.reshape(-1, 8) @ matrix).reshape(shape)
     return out
 

@@ -1,0 +1,96 @@
+"""Training batches by any degradation: a function that is handed a clean crop and gives the pair that is learned from."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from grainwise.data.camera import Camera, photograph
+from grainwise.data.corpus import Corpus
+from grainwise.data.crops import Batch, CropSettings, CropSource
+
+FloatPicture = npt.NDArray[np.float32]
+
+
+class Degraded(NamedTuple):
+    """A pair to learn from.
+
+    Attributes:
+        clean: what the network shall give, [H, W, 3] float32 in [0, 1].
+        noisy: what it is given, [h, w, 3] float32; smaller than ``clean`` where it shall be enlarged.
+        level: of the degradation: the standard deviation of the noise in image units, or what else the degradation counts.
+    """
+
+    clean: FloatPicture
+    noisy: FloatPicture
+    level: float
+
+
+class Degradation(Protocol):
+    """Makes a pair of a clean crop."""
+
+    def __call__(self, crop: FloatPicture, generator: np.random.Generator) -> Degraded:
+        """Degrade [H, W, 3] float32 in [0, 1]; everything random comes from ``generator``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradedCrops(CropSource):
+    """Makes batches of degraded crops.
+
+    Args:
+        degradation: what becomes of each crop, drawn for each anew; ``sigma`` of the batch is its level.
+    """
+
+    degradation: Degradation
+
+    def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
+        """See `grainwise.data.crops.Batches.batch`."""
+        generator = np.random.default_rng(seed)
+        crops = self.draw(size, count, generator).astype(np.float32) / np.float32(255)
+        parts = [self.degradation(crop, generator) for crop in crops]
+        clean, noisy = (
+            torch.from_numpy(np.stack([part[index] for part in parts])).permute(0, 3, 1, 2).contiguous()
+            for index in (0, 1)
+        )
+        return Batch(clean, noisy, torch.tensor([part.level for part in parts], dtype=torch.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraNoise:
+    """The degradation of a camera at random, at an ISO at random (`grainwise.data.camera`).
+
+    The level is the measured standard deviation of the crop's noise: that of a camera grows and falls with brightness, and
+    has no single one. Blind networks do not read it; one that reads it is told what a perfect blind estimate would say.
+
+    Args:
+        camera: the ranges.
+    """
+
+    camera: Camera = field(default_factory=Camera)
+
+    def __call__(self, crop: FloatPicture, generator: np.random.Generator) -> Degraded:
+        """See `Degradation`."""
+        clean, noisy = photograph(crop, self.camera.draw(generator), generator)
+        return Degraded(clean, noisy, float((noisy - clean).std()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraCropSettings(CropSettings):
+    """Crops as a camera at random would give them; see `CameraNoise` and `DegradedCrops`."""
+
+    camera: Camera = field(default_factory=Camera)
+
+    @property
+    def label(self) -> str:
+        """The noise as protocols write it: the least and the greatest shot noise."""
+        low, high = self.camera.shot
+        return f"camera:{low:g}-{high:g}"
+
+    def build(self, corpus: Corpus) -> DegradedCrops:
+        """The batches of these settings."""
+        degradation = CameraNoise(camera=self.camera)
+        return DegradedCrops(
+            corpus=corpus, shares=self.share_of_reduction, texture=self.texture, degradation=degradation
+        )
