@@ -177,6 +177,7 @@ class TestDraw:
             ({"shot": (0.02, 0.01)}, "low to high"), ({"shot": (0.0, 0.01)}, "positive"), ({"red": (0.0, 1.0)}, "red"),
             ({"quality": (0, 50)}, "quality"), ({"tone": 1.5}, "share"), ({"developed": -0.1}, "share"),
             ({"exposure": (0.8, -1.0)}, "deviations"), ({"colour": (0.5, 1.5)}, "colour"), ({"fine": (-0.5, 1)}, "fine"),
+            ({"desaturation": (0.0, 1.1)}, "desaturation"),
         ],
     )  # fmt: skip
     def test_wrong_ranges_are_refused(self, wrong: dict[str, object], words: str) -> None:

@@ -12,7 +12,8 @@ default is both ranges together, with SIDD's line. Shot noise grows in proportio
 a factor of 220 apart: ISO 50 to ISO 11,000, if one takes the upper end for a phone near its limit.
 
 Three choices are ours, made so that the noise is like that of real pairs (`benchmarks/camera_noise.py`). Of the four
-cameras one is a phone, and its matrix gets half the weight. Pictures are demosaiced by the filters of Malvar, He, Cutler
+cameras one is a phone, and its matrix gets half the weight; and the mixture goes some way to the identity, as in cameras
+that lower the saturation where there is noise. Pictures are demosaiced by the filters of Malvar, He, Cutler
 (ICASSP 2004), which SIDD's own processing uses too; bilinear interpolation is there, but correlates red and green
 negatively, as no real pair does. And half the pictures are developed in the camera: what is left of the noise is
 smoothed, colour more than brightness and grain more than blotches, and the picture goes through JPEG. That smoothing
@@ -95,6 +96,7 @@ class Camera:
         read: slope, offset and deviation of log10 read variance over log10 shot variance.
         red: the least and the greatest gain of red against green.
         blue: the least and the greatest gain of blue against green.
+        desaturation: the least and the greatest way, from 0 to 1, that the colour matrix goes to the identity.
         exposure: mean and deviation of the inverse of the exposure's gain, held within [0.5, 1.1].
         tone: the share of pictures with a tone curve.
         bilinear: the share of pictures with bilinear interpolation; the others have Malvar's.
@@ -110,6 +112,7 @@ class Camera:
     read: tuple[float, float, float] = (1.85, 0.30, 0.20)
     red: tuple[float, float] = (1.9, 2.4)
     blue: tuple[float, float] = (1.5, 1.9)
+    desaturation: tuple[float, float] = (0.0, 0.6)
     exposure: tuple[float, float] = (0.8, 0.1)
     tone: float = 0.5
     bilinear: float = 0.0
@@ -126,7 +129,7 @@ class Camera:
         for name, (low, high) in ranges.items():
             if not 0 <= low <= high < 100 or (low == 0 and name in ("shot", "red", "blue")):
                 raise InputError(f"{name} runs from low to high, both positive, got {(low, high)}")
-        for name, (low, high) in {"fine": self.fine, "colour": self.colour}.items():
+        for name, (low, high) in {n: getattr(self, n) for n in ("desaturation", "fine", "colour")}.items():
             if not 0 <= low <= high <= 1:
                 raise InputError(f"{name} runs from low to high within [0, 1], got {(low, high)}")
         if not 1 <= self.quality[0] <= self.quality[1] <= 100:
@@ -144,6 +147,8 @@ class Camera:
         mixture *= (1 - phone) / mixture.sum()
         mixture[0] += phone
         camera = np.tensordot(mixture, _XYZ_TO_CAMERA, 1) @ _RGB_TO_XYZ
+        camera /= camera.sum(1, keepdims=True)
+        camera += generator.uniform(*self.desaturation) * (np.eye(3) - camera)
         exposure = 1 / np.clip(generator.normal(*self.exposure), 0.5, 1.1)
         red, blue = generator.uniform(*self.red), generator.uniform(*self.blue)
         log_shot = generator.uniform(*np.log10(self.shot))
@@ -155,7 +160,7 @@ class Camera:
         fine, colour = generator.uniform(*self.fine), generator.uniform(*self.colour)
         quality = int(generator.integers(self.quality[0], self.quality[1], endpoint=True))
         return Shot(
-            to_camera=camera / camera.sum(1, keepdims=True),
+            to_camera=camera,
             gains=np.array([red, 1, blue]) * exposure,
             shot=10**log_shot,
             read=10**log_read,
