@@ -2,4 +2,4 @@
 
 from typing import Any
 
-SMALL: dict[str, dict[str, Any]] = {}
+SMALL: dict[str, dict[str, Any]] = {"mdrn": {"blocks": 2}}

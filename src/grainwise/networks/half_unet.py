@@ -8,23 +8,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
-from grainwise.networks.network import Facts, Network, check_picture, noise_map, pad_to_multiple
+from grainwise.networks.half_resolution import SMALLEST_STREAM, least_tile, to_half_resolution, without_residual
+from grainwise.networks.network import Facts, Network, check_picture, noise_map
 from grainwise.primitives.channels import ChannelDim, ChannelPlan, ChannelSpace
 from grainwise.primitives.fused_conv import conv_add, conv_relu
 from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet
-
-SMALLEST_LEVEL0 = 16
-"""A narrower stream cannot carry the noise of a 2x2 block of RGB pixels (12 values): it stalls near 24.5 dB at sigma 25."""
-
-
-FULL_EFFECT = 2 / 255
-"""Below this noise level the residual fades out in proportion to the level: no network removes noise of a fraction of a step
-without doing more harm, and a level of 0 must give back the picture."""
 
 
 class MakesBlock(Protocol):
@@ -74,8 +65,8 @@ class HalfUNet(Network):
         super().__init__()
         if len(widths) != len(blocks) or len(widths) < 2 or min(blocks, default=0) < 1:
             raise InputError(f"each of at least 2 levels needs widths and blocks, got {len(widths)} and {list(blocks)}")
-        if min(widths[0]) < SMALLEST_LEVEL0:
-            raise InputError(f"level 0 needs at least {SMALLEST_LEVEL0} channels, got {list(widths[0])}")
+        if min(widths[0]) < SMALLEST_STREAM:
+            raise InputError(f"level 0 needs at least {SMALLEST_STREAM} channels, got {list(widths[0])}")
         dims = [ChannelDim(f"level{i}", tuple(level)) for i, level in enumerate(widths)]
         reductions = [2 ** (i + 1) for i in range(len(dims))]
         self._config = {
@@ -93,7 +84,7 @@ class HalfUNet(Network):
             needs_sigma=True,
             sigma_max=sigma_max,
             exact_tiles=True,
-            least_tile=_least_tile(reductions, widths),
+            least_tile=least_tile(reductions, widths),
         )
 
         def side(level: int) -> nn.ModuleList:
@@ -126,9 +117,9 @@ class HalfUNet(Network):
     def forward(self, x: Tensor, *at: Any, sigma: Tensor | None = None) -> Tensor:
         """See `Network.forward`. The stream is channels_last, in the dtype of the weights; the last sum is in that of ``x``."""
         check_picture(x, self.facts.channels)
-        height, width = x.shape[2:]
         level = noise_map(sigma, x)
-        stream = self.to_stream(pad_to_multiple(x, self.facts.size_multiple), level)
+        dtype = next(self.parameters()).dtype
+        stream = to_half_resolution(x, level, multiple=self.facts.size_multiple, dtype=dtype)
         stream = self.head(stream, *at)
         for block in self._sides(self.encoder)[0]:
             stream = block(stream, *at)
@@ -136,8 +127,7 @@ class HalfUNet(Network):
         stream = self.up[0](coarse, *at) + stream
         for block in self._sides(self.decoder)[0]:
             stream = block(stream, *at)
-        residual = F.pixel_shuffle(self.tail(stream, *at), 2)[:, :, :height, :width]
-        return self.without(x, residual, level)
+        return without_residual(x, self.tail(stream, *at), level)
 
     def coarse(self, stream: Tensor, *at: Any) -> Tensor:
         """All levels but the finest: the stream of level 1, before and after, [B, C1, H / 4, W / 4]."""
@@ -158,31 +148,8 @@ class HalfUNet(Network):
         return stream
 
     @staticmethod
-    def without(x: Tensor, residual: Tensor, level: Tensor) -> Tensor:
-        """``x`` without ``residual`` [B, C, H, W], less of it where ``level`` is under `FULL_EFFECT`."""
-        return x - residual.to(x.dtype) * (level / FULL_EFFECT).clamp(max=1)
-
-    @staticmethod
     def _sides(levels: nn.ModuleList) -> list[list[nn.Module]]:
         return [list(level.children()) for level in levels]
-
-    def to_stream(self, x: Tensor, level: Tensor) -> Tensor:
-        """Half resolution: 4 phases of each colour, centred (finer in bfloat16), then sigma: [B, 4C + 1, H / 2, W / 2]."""
-        dtype = next(self.parameters()).dtype
-        fine = F.pixel_unshuffle((x - 0.5).to(dtype), 2)
-        shape = (fine.shape[0], fine.shape[1] + 1, *fine.shape[2:])
-        stream = torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
-        stream[:, :-1] = fine
-        if level.shape[2:] == (1, 1):
-            stream[:, -1:] = level
-        else:
-            stream[:, -1:] = F.avg_pool2d(pad_to_multiple(level, self.facts.size_multiple), 2)
-        return stream
-
-
-def _least_tile(reductions: Sequence[int], widths: Sequence[Sequence[int]], values: int = 20_480) -> int:
-    """Input pixels from which the input of every layer has more than ``values`` values at the narrowest plan."""
-    return 1 + max(values * r * r // level[0] for r, level in zip(reductions, widths, strict=True))
 
 
 def _halo(reductions: Sequence[int], blocks: Sequence[int]) -> int:

@@ -4,9 +4,10 @@ from typing import Any
 
 from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.networks.half_unet import HalfUNet
+from grainwise.networks.mdrn import MDRN
 from grainwise.networks.network import Network
 
-NETWORKS: dict[str, type[Network]] = {"half_unet": HalfUNet}
+NETWORKS: dict[str, type[Network]] = {"half_unet": HalfUNet, "mdrn": MDRN}
 
 
 def create_network(name: str, config: dict[str, Any] | None = None) -> Network:

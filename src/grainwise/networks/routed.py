@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
+from grainwise.networks.half_resolution import to_half_resolution, without_residual
 from grainwise.networks.half_unet import HalfUNet, ResidualBlock
-from grainwise.networks.network import check_picture, noise_map, pad_to_multiple
+from grainwise.networks.network import check_picture, noise_map
 from grainwise.primitives.cells import Canvas, Group
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.primitives.fused_conv import conv_add, conv_relu
@@ -72,10 +72,10 @@ class RoutedHalfUNet(nn.Module):
             raise InputError(f"a route holds plan indices from 0 to {len(self.plans) - 1}, got {present}")
         level = noise_map(sigma, x)
         groups = [(self.fine[index], Group.where(route == index)) for index in present]
-        stream = self.coarse.to_stream(pad_to_multiple(x, self.facts.size_multiple), level)
+        dtype = next(self.parameters()).dtype
+        stream = to_half_resolution(x, level, multiple=self.facts.size_multiple, dtype=dtype)
         residual = self._residual(stream, groups, max(self.widths[index] for index in present))
-        shuffled = F.pixel_shuffle(residual, 2)[:, :, :height, :width]
-        return HalfUNet.without(x, shuffled, level)
+        return without_residual(x, residual, level)
 
     def _residual(self, stream: Tensor, groups: list[tuple[Any, Group]], channels: int) -> Tensor:
         size = (stream.shape[2], stream.shape[3])
