@@ -25,10 +25,10 @@ def main() -> None:
         plain = net.extract(plan)
         height, width = random.randint(9, 420), random.randint(9, 420)
         x, sigma = torch.rand(1, 3, height, width), torch.rand(1, 1, height, width) / 4
-        size = max(8 * random.randint(1, 25), -(-facts.least_tile // min(height, width)))
+        grid = {"halo": facts.halo, "multiple": facts.size_multiple, "least_pixels": facts.least_tile}
         with torch.inference_mode():
             whole = plain(x, sigma=sigma)
-            for tile in plan_tiles(height, width, size=size, halo=facts.halo, multiple=facts.size_multiple):
+            for tile in plan_tiles(height, width, size=8 * random.randint(1, 25), **grid):
                 rows, columns = tile.read.slices
                 part = plain(x[:, :, rows, columns], sigma=sigma[:, :, rows, columns])
                 inner, outer = tile.write.within(tile.read).slices, tile.write.slices

@@ -16,13 +16,15 @@ from grainwise.runtime.tiles import Box, plan_tiles
     size=st.integers(8, 400),
     halo=st.integers(0, 100),
     multiple=st.sampled_from([1, 2, 8]),
+    least=st.sampled_from([1, 500, 20_481]),
 )
 def test_every_pixel_is_written_once_and_read_with_its_halo(
-    height: int, width: int, size: int, halo: int, multiple: int
+    height: int, width: int, size: int, halo: int, multiple: int, least: int
 ) -> None:
     written = np.zeros((height, width), int)
-    for tile in plan_tiles(height, width, size=size, halo=halo, multiple=multiple):
+    for tile in plan_tiles(height, width, size=size, halo=halo, multiple=multiple, least_pixels=least):
         written[tile.write.slices] += 1
+        assert tile.read.area >= min(least, height * width)
         assert tile.read.top % multiple == tile.read.left % multiple == 0
         assert tile.write.height <= size
         assert tile.write.width <= size
@@ -31,7 +33,9 @@ def test_every_pixel_is_written_once_and_read_with_its_halo(
             (tile.read.left, tile.write.left, tile.write.right, tile.read.right, width),
         ):
             assert 0 <= low <= max(0, first - halo)
-            assert min(end, last + halo) == high
+            assert min(end, last + halo) <= high <= end
+            if least == 1:
+                assert high == min(end, last + halo)
     assert (written == 1).all()
 
 

@@ -198,7 +198,14 @@ class Denoiser:
             multiple=facts.size_multiple,
             least_pixels=facts.least_tile,
         )
-        return plan_tiles(height, width, size=side, halo=facts.halo, multiple=facts.size_multiple)
+        return plan_tiles(
+            height,
+            width,
+            size=side,
+            halo=facts.halo,
+            multiple=facts.size_multiple,
+            least_pixels=facts.least_tile,
+        )
 
     def _free_bytes(self) -> int:
         """What the picture's result and the tiles may take."""

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from grainwise.core.errors import InputError
+from grainwise.runtime.tiles import least_side
 
 LARGEST_TILE = 3072
 """Side of the largest tile, in pixels. Larger ones are no faster, and a cancelled run would end later."""
@@ -62,9 +63,11 @@ def tile_side(
     Raises:
         InputError: not even the smallest tile fits; the message says what is missing.
     """
+    longest = least_side(height, width, least_pixels)
 
     def read(side: int) -> int:
-        return min(height, side + 2 * halo) * min(width, side + 2 * halo)
+        reach = max(side + 2 * halo, longest)
+        return min(height, reach) * min(width, reach)
 
     whole = max(height, width)
     if whole <= LARGEST_TILE and height * width * bytes_per_pixel <= free:

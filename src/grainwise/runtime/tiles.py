@@ -1,5 +1,6 @@
 """Tiles as plain records: what to read, what to write. With the halo of the receptive field, tiling changes no pixel."""
 
+import math
 from dataclasses import dataclass
 
 from grainwise.core.errors import InputError
@@ -47,22 +48,31 @@ class Tile:
     write: Box
 
 
-def plan_tiles(height: int, width: int, *, size: int, halo: int, multiple: int) -> tuple[Tile, ...]:
-    """Cover a picture with tiles that write up to ``size`` x ``size`` pixels and read ``halo`` more on each side.
+def least_side(height: int, width: int, least_pixels: int) -> int:
+    """How many pixels a tile must read along each side, as far as the picture has them, to read ``least_pixels`` in all."""
+    return max(math.isqrt(least_pixels - 1) + 1, -(-least_pixels // min(height, width)))
+
+
+def plan_tiles(
+    height: int, width: int, *, size: int, halo: int, multiple: int, least_pixels: int = 1
+) -> tuple[Tile, ...]:
+    """Cover a picture with tiles that write up to ``size`` x ``size`` pixels and read at least ``halo`` more on each side.
 
     Args:
         height, width: of the picture, from 1.
         size: side of the written square; at least ``multiple``, rounded down to it.
         halo: receptive-field radius of the network.
         multiple: size multiple of the network; every tile is read from a multiple of it.
+        least_pixels: a tile reads at least this many pixels, or the whole picture; see `Facts.least_tile`.
 
     Raises:
         InputError: a size that cannot be covered.
     """
     if height < 1 or width < 1 or size < multiple:
         raise InputError(f"cannot cover {height}x{width} pixels with tiles of {size}; they need at least {multiple}")
-    rows = _spans(height, size // multiple * multiple, halo, multiple)
-    columns = _spans(width, size // multiple * multiple, halo, multiple)
+    least = least_side(height, width, least_pixels)
+    rows = _spans(height, size // multiple * multiple, halo, multiple, least)
+    columns = _spans(width, size // multiple * multiple, halo, multiple, least)
     return tuple(
         Tile(Box(r0, r1, c0, c1), Box(top, bottom, left, right))
         for r0, r1, top, bottom in rows
@@ -70,7 +80,7 @@ def plan_tiles(height: int, width: int, *, size: int, halo: int, multiple: int) 
     )
 
 
-def _spans(length: int, size: int, halo: int, multiple: int) -> list[tuple[int, int, int, int]]:
+def _spans(length: int, size: int, halo: int, multiple: int, least: int) -> list[tuple[int, int, int, int]]:
     """(read start, read end, write start, write end) along one side; the tiles are made alike in size."""
     count = -(-length // size)
     step = -(-length // count)
@@ -78,6 +88,8 @@ def _spans(length: int, size: int, halo: int, multiple: int) -> list[tuple[int, 
     spans = []
     for start in range(0, length, step):
         end = min(start + step, length)
-        first = max(0, start - halo)
-        spans.append((first - first % multiple, min(length, end + halo), start, end))
+        last = min(length, end + halo)
+        first = max(0, min(start - halo, last - least))
+        first -= first % multiple
+        spans.append((first, min(length, max(last, first + least)), start, end))
     return spans
