@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from grainwise.core.errors import InputError
 from grainwise.data.crops import NoisyCrops
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.training.supernet import DISTANCES, PlanSampler, SupernetMethod
+from grainwise.training.distances import DISTANCES
+from grainwise.training.supernet import PlanSampler, SupernetMethod
 
 
 def test_every_stratum_of_cost_is_drawn_alike() -> None:

@@ -40,13 +40,15 @@ def parse_budget(budget: str | float) -> str | float:
 def choose_plan(weights: Weights, budget: str | float) -> Choice:
     """The plan of a name, or the dearest recommended plan that a number of MACs/px pays for.
 
+    Where the model has one plan only, it answers to every name.
+
     Raises:
         BudgetError: the budget cannot be read, or is less than the cheapest plan costs.
     """
     budget = parse_budget(budget)
     choices = [Choice(plan, measured) for plan, measured in weights.plans().items()]
     if isinstance(budget, str):
-        named = [choice for choice in choices if choice.measured.name == budget]
+        named = [choice for choice in choices if choice.measured.name == budget or len(choices) == 1]
         if not named:
             raise BudgetError(f"the model {weights.name} has no plan named {budget}; give MACs/px instead")
         return named[0]

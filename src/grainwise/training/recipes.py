@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +19,10 @@ from torch import nn
 from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.data.corpus import Corpus, corpus_of
 from grainwise.data.crops import Batches, NoisyCropSettings
+from grainwise.networks.mdrn import SIZES
 from grainwise.networks.network import Network
 from grainwise.networks.registry import create_network
+from grainwise.training.distillation import StudentSettings, TeachingSettings
 from grainwise.training.loop import LoopConfig
 from grainwise.training.supernet import SupernetSettings
 
@@ -106,7 +109,26 @@ def tiny() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"default": default, "tiny": tiny}
+def mdrn() -> Recipe:
+    """MDRN as a supernet, from "tiny" to "small". ``method.teacher=FILE`` lets another network teach its narrowest plan."""
+    return replace(default(), name="mdrn", network="mdrn")
+
+
+def mdrn_student(size: str) -> Recipe:
+    """MDRN of one size (`grainwise.networks.mdrn.SIZES`), which outside teachers can teach.
+
+    ``method.teacher=FILE`` (the same noisy picture) and ``method.quiet_teacher=FILE`` (half the noise) name weights of any
+    network, TorchScript or ONNX; ``method.teacher_taps=blocks.1=blocks.2,blocks.3=blocks.5`` distils features of weights too.
+    """
+    return replace(default(), name=f"mdrn-{size}", network="mdrn", config=dict(SIZES[size]), method=StudentSettings())
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "default": default,
+    "tiny": tiny,
+    "mdrn": mdrn,
+    **{f"mdrn-{size}": partial(mdrn_student, size) for size in SIZES},
+}
 
 
 def get_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
@@ -114,7 +136,7 @@ def get_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 
     Raises:
         UnknownNameError: no such recipe or setting.
-        InputError: a value that is not of the setting's kind.
+        InputError: a value that is not of the setting's kind, or a method whose length is not that of the loop.
     """
     if name not in RECIPES:
         raise UnknownNameError("recipe", name, RECIPES)
@@ -124,7 +146,20 @@ def get_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         if not separator:
             raise InputError(f"a setting is changed by key=value, such as loop.steps=1000; got {change!r}")
         recipe = _changed(recipe, key.strip().split("."), value, key)
-    return recipe
+    return _in_step(recipe)
+
+
+def _in_step(recipe: Recipe) -> Recipe:
+    """``recipe`` with a method that knows the length of the run, where it changes over time."""
+    method = recipe.method
+    if not isinstance(method, TeachingSettings) or method.steps == recipe.loop.steps:
+        return recipe
+    if method.steps:
+        raise InputError(
+            f"method.steps follows loop.steps, so that the teachers fade out at the end of the run; got {method.steps} "
+            f"and {recipe.loop.steps}: leave it out"
+        )
+    return replace(recipe, method=replace(method, steps=recipe.loop.steps))
 
 
 def _changed(settings: Any, path: list[str], value: str, key: str) -> Any:  # noqa: ANN401 -- any settings dataclass

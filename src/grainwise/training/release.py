@@ -8,10 +8,14 @@ import torch
 
 from grainwise.networks.checkpoint import Card, MeasuredPlan, save_weights
 from grainwise.networks.network import Network
+from grainwise.training.distillation import TeachingSettings
 from grainwise.training.held_out import HeldOut
 from grainwise.training.loop import Result
 from grainwise.training.recipes import Recipe
-from grainwise.training.supernet import PlanSampler
+from grainwise.training.supernet import plans_within
+
+FREE = "CC BY-SA 4.0"
+"""The licence of weights that free pictures alone have taught."""
 
 LEAST_GAIN = 0.005
 """A plan is recommended if it beats every cheaper one by this many dB."""
@@ -31,7 +35,7 @@ def recommended_plans(network: Network, held_out: HeldOut) -> tuple[MeasuredPlan
     dims = space.dims
     middle = space.plan({dim.name: dim.widths[len(dim.widths) // 2] for dim in dims})
     names = {space.narrowest: "fast", middle: "balanced", space.widest: "best"}
-    plans = {*names, *PlanSampler(network).plans}
+    plans = {*names, *plans_within(network)}
     kept: list[MeasuredPlan] = []
     best = float("-inf")
     for plan in sorted(plans, key=network.macs_per_pixel):
@@ -54,9 +58,11 @@ def release(
     """
     network.load_state_dict(result.weights)
     network.eval().cpu()
+    teachers = recipe.method.sources() if isinstance(recipe.method, TeachingSettings) else {}
+    free = "train-free" in recipe.data and set(teachers.values()) <= {FREE}
     card = Card(
-        licence="CC BY-SA 4.0" if "train-free" in recipe.data else "as the pictures allow; see data",
-        data=describe_data(recipe.data),
+        licence=FREE if free else "as the pictures and teachers allow; see data",
+        data=(*describe_data(recipe.data), *teachers),
         recipe=command,
         commit=commit,
         steps=result.steps,

@@ -6,34 +6,38 @@ stratified by cost: over a step and over a run, every order of magnitude of cost
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.data.crops import Batch
 from grainwise.networks.network import Network
 from grainwise.primitives.channels import ChannelPlan
+from grainwise.training.distances import get_distance
+from grainwise.training.distillation import Distiller, Teaching, TeachingSettings
+from grainwise.training.teachers import Answer, Ensemble, Largest, answer_of
 
-Distance = Callable[[Tensor, Tensor], Tensor]
-
-
-def charbonnier(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """Mean of sqrt(difference^2 + epsilon^2), Charbonnier et al. 1994; [B, C, H, W] twice -> a scalar."""
-    return (output - target).square().add(epsilon**2).sqrt().mean()
+Pupils = Literal["narrowest", "smaller", "all"]
 
 
-def log_mse(output: Tensor, target: Tensor, floor: float = 1e-5) -> Tensor:
-    """Mean over the batch of ln(mean squared error + floor): minus PSNR, in units of 4.34 dB ("PSNR loss")."""
-    return (output - target).square().mean((1, 2, 3)).add(floor).log().mean()
-
-
-DISTANCES: dict[str, Distance] = {"l1": F.l1_loss, "charbonnier": charbonnier, "log_mse": log_mse}
+def plans_within(network: Network, jitter: int = 1) -> set[ChannelPlan]:
+    """Every plan of which no dim lies more than ``jitter`` steps of its widths from a uniform one; ends included."""
+    space = network.space
+    steps = range(max(len(dim.widths) for dim in space.dims))
+    return {
+        space.plan(
+            {
+                dim.name: dim.widths[min(max(step + move, 0), len(dim.widths) - 1)]
+                for dim, move in zip(space.dims, moves, strict=True)
+            }
+        )
+        for step, moves in product(steps, product(range(-jitter, jitter + 1), repeat=len(space.dims)))
+    }
 
 
 class PlanSampler:
@@ -41,21 +45,15 @@ class PlanSampler:
 
     Args:
         network: the supernet.
-        jitter: how many steps of its widths a dim may lie from the uniform plan; 0 draws uniform plans alone.
+        jitter: see `plans_within`; 0 draws uniform plans alone.
+
+    Raises:
+        InputError: the network has no plan between its narrowest and its widest.
     """
 
     def __init__(self, network: Network, jitter: int = 1) -> None:
-        """List every plan within the jitter, cheapest first, narrowest and widest left out."""
-        space = network.space
-        steps = range(max(len(dim.widths) for dim in space.dims))
-        plans = set()
-        for step, moves in product(steps, product(range(-jitter, jitter + 1), repeat=len(space.dims))):
-            chosen = {
-                dim.name: dim.widths[min(max(step + move, 0), len(dim.widths) - 1)]
-                for dim, move in zip(space.dims, moves, strict=True)
-            }
-            plans.add(space.plan(chosen))
-        plans -= {space.narrowest, space.widest}
+        """List the plans, cheapest first, narrowest and widest left out."""
+        plans = plans_within(network, jitter) - {network.space.narrowest, network.space.widest}
         if not plans:
             raise InputError("the network has no plan between its narrowest and its widest; there is nothing to sample")
         cost = {plan: math.log(network.macs_per_pixel(plan)) for plan in plans}
@@ -81,12 +79,18 @@ class SupernetMethod(nn.Module):
     Args:
         network: the supernet.
         subnets: n of the sandwich rule, largest and smallest included; at least 2.
-        distance: a name of `DISTANCES`, for the clean target and for the teachers alike.
+        distance: a name of `grainwise.training.distances.DISTANCES`, for the clean target and for all teachers alike.
         jitter: see `PlanSampler`.
         synergy: whether the smaller ones learn from the larger ones (in-place synergy), or all from the clean picture.
         synergy_from: the first step with synergy; before it all learn from the clean picture, because a teacher that
             has learned nothing yet holds the others back.
+        teaching: teachers from outside, who pull beside the clean picture (or the synergy).
+        pupils: which sub-networks they teach: the "narrowest", all but the largest ("smaller"), or "all".
         seed: decides the random plans, together with the step.
+
+    Raises:
+        InputError: fewer than 2 sub-networks, or unknown pupils.
+        UnknownNameError: no such distance.
     """
 
     def __init__(
@@ -98,47 +102,83 @@ class SupernetMethod(nn.Module):
         jitter: int = 1,
         synergy: bool = True,
         synergy_from: int = 0,
+        teaching: Teaching | None = None,
+        pupils: Pupils = "narrowest",
         seed: int = 0,
     ) -> None:
         """Prepare the sampler."""
         super().__init__()
         if subnets < 2:
             raise InputError(f"the sandwich rule needs the largest and the smallest sub-network, got subnets={subnets}")
-        if distance not in DISTANCES:
-            raise InputError(f"distance is one of {', '.join(DISTANCES)}, got {distance!r}")
+        if pupils not in get_args(Pupils):
+            raise InputError(f"pupils is one of {', '.join(get_args(Pupils))}, got {pupils!r}")
         self.network, self.subnets, self.seed = network, subnets, seed
         self.synergy, self.synergy_from = synergy, synergy_from
-        self.distance = DISTANCES[distance]
+        self.distance = get_distance(distance)
         self.sampler = PlanSampler(network, jitter)
+        self.teaching, self.pupils = Teaching() if teaching is None else teaching, pupils
+        self._seniors = [
+            Distiller(t, distance=self.distance, output=1.0, masked=False) for t in (Largest(), Ensemble())
+        ]
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of one step: ``loss`` is their sum; the others are for the log."""
         space = self.network.space
-        synergy = self.synergy and step >= self.synergy_from
-        told = self.network.facts.given(batch.sigma)
         random = self.sampler.draw(self.subnets - 2, np.random.default_rng((self.seed, step)))
-        outputs = [self.network(batch.noisy, space.widest, **told)]
-        losses = {"largest": self.distance(outputs[0], batch.clean)}
-        for index, plan in enumerate(random):
-            outputs.append(self.network(batch.noisy, plan, **told))
-            target = outputs[0].detach() if synergy else batch.clean
-            losses[f"random{index}"] = self.distance(outputs[-1], target)
-        smallest = self.network(batch.noisy, space.narrowest, **told)
-        ensemble = torch.stack([output.detach() for output in outputs]).mean(0) if synergy else batch.clean
-        losses["smallest"] = self.distance(smallest, ensemble)
+        plans = {"largest": space.widest} | {f"random{index}": plan for index, plan in enumerate(random)}
+        plans["smallest"] = space.narrowest
+        lessons = self.teaching.lessons(batch, step)
+        told = self.network.facts.given(batch.sigma)
+        losses: dict[str, Tensor] = {}
+        seniors: list[Answer] = []
+        for name, plan in plans.items():
+            taught = self._taught(name)
+            taps = self.teaching.taps if taught else ()
+            answer = answer_of(self.network, taps, batch.noisy, plan, **told)
+            senior = self._senior(name, step)
+            if senior is None:
+                losses[name] = self.distance(answer.output, batch.clean)
+            else:
+                losses[name] = senior(Answer(answer.output), batch.clean, senior.lesson(batch, seniors))
+            if taught:
+                losses[name] = torch.stack([losses[name], *lessons.pulls(answer, batch.clean)]).sum()
+            seniors.append(answer)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+    def _taught(self, name: str) -> bool:
+        """Whether the teachers from outside teach the sub-network of that name."""
+        if not len(self.teaching.distillers):
+            return False
+        return self.pupils == "all" or name == "smallest" or (self.pupils == "smaller" and name != "largest")
+
+    def _senior(self, name: str, step: int) -> Distiller | None:
+        """Who teaches the sub-network of that name in place of the clean picture."""
+        if not self.synergy or step < self.synergy_from or name == "largest":
+            return None
+        return self._seniors[name == "smallest"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupernetSettings:
-    """See `SupernetMethod`."""
+class SupernetSettings(TeachingSettings):
+    """See `SupernetMethod` and `TeachingSettings`."""
 
     subnets: int = 4
     distance: str = "l1"
     jitter: int = 1
     synergy: bool = True
     synergy_from: int = 0
+    pupils: Pupils = "narrowest"
 
     def build(self, network: Network, *, seed: int) -> SupernetMethod:
         """The method of these settings."""
-        return SupernetMethod(network, seed=seed, **vars(self))
+        return SupernetMethod(
+            network,
+            subnets=self.subnets,
+            distance=self.distance,
+            jitter=self.jitter,
+            synergy=self.synergy,
+            synergy_from=self.synergy_from,
+            teaching=self.teaching(network, distance=self.distance, seed=seed),
+            pupils=self.pupils,
+            seed=seed,
+        )
