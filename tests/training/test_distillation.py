@@ -1,9 +1,5 @@
 """How a student listens to its teachers."""
 
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.training.students import TINY, student, teacher_network
 
-from grainwise.core.errors import Cancelled, InputError, TrainingError, UnknownNameError
-from grainwise.data.crops import Batch, NoisyCrops
-from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
+from grainwise.core.errors import InputError, UnknownNameError
+from grainwise.data.crops import Batch
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.mdrn import MDRN
-from grainwise.networks.network import Network
 from grainwise.training.distances import DISTANCES
 from grainwise.training.distillation import (
     Distiller,
@@ -29,47 +24,13 @@ from grainwise.training.distillation import (
     feature_distance,
     nearer,
 )
-from grainwise.training.loop import LoopConfig, Progress, train
 from grainwise.training.recipes import get_recipe
 from grainwise.training.supernet import SupernetMethod, SupernetSettings
 from grainwise.training.teachers import Answer, ForeignTeacher, LessNoisy, NetworkTeacher, answer_of
 
-TINY = {"widths": ((16,), (16,), (16,)), "blocks": 1}
-SHORT = {"steps": 8, "batch": 2, "crops": ((0, 32),), "warmup": 2, "checkpoint_every": 3, "validate_every": 0}
-CARD = {"licence": "CC BY-SA 4.0", "data": ("cid22",), "recipe": "", "commit": "0", "steps": 1, "seconds": 1.0}
-
-
-def student() -> MDRN:
-    torch.manual_seed(1)
-    return MDRN(**TINY)
-
-
-def teacher_network() -> MDRN:
-    torch.manual_seed(2)
-    return MDRN(widths=((24,), (16,), (16,)), blocks=2)
-
 
 def perfect(batch: Batch) -> ForeignTeacher:
     return ForeignTeacher(lambda noisy, sigma: batch.clean, "the clean picture")
-
-
-@pytest.fixture
-def batch(data: NoisyCrops) -> Batch:
-    return data.batch(32, 2, (0, 0))
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    def save(network: Network, name: str) -> None:
-        plan = network.space.widest
-        card = Card(**CARD, device="cpu", plans=(MeasuredPlan(str(plan), 1, {}, "best"),))
-        save_weights(tmp_path / f"{name}.safetensors", network, card)
-
-    save(teacher_network(), "teacher")
-    save(student(), "quiet")
-    torch.manual_seed(3)
-    save(HalfUNet(widths=((24,), (16,)), blocks=(1, 1)), "other")
-    return tmp_path
 
 
 def gradient(loss: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
@@ -311,92 +272,6 @@ def test_in_place_synergy_is_what_it_was_before_it_shared_its_contract(batch: Ba
     total.backward()
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(*(n.parameters() for n in nets), strict=True))
     assert not [name for name in method.state_dict() if not name.startswith("network.")]
-
-
-def taught_run(saved: Path, steps: int = 8) -> StudentMethod:
-    settings = StudentSettings(
-        teacher=str(saved / "teacher.safetensors"), teacher_taps=("blocks.0=blocks.1",),
-        quiet_teacher=str(saved / "quiet.safetensors"), steps=steps, fade=0.5,
-    )  # fmt: skip
-    return settings.build(student(), seed=0)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_resumed_run_with_teachers_equals_the_unbroken_one(
-    data: NoisyCrops, tmp_path: Path, saved: Path, precision: str
-) -> None:
-    pytest.importorskip("accelerate")
-    config = LoopConfig(**SHORT, precision=precision)
-    whole = train(config, taught_run(saved), data, tmp_path / "whole")
-
-    def stop(told: Progress) -> bool:
-        return told.step < 5
-
-    with pytest.raises(Cancelled, match="step 5"):
-        train(config, taught_run(saved), data, tmp_path / "broken", report=stop)
-    resumed = train(config, taught_run(saved), data, tmp_path / "broken", resume=True)
-    assert set(resumed.weights) == set(student().state_dict())
-    assert all(torch.equal(value, resumed.weights[name]) for name, value in whole.weights.items())
-    states = [torch.load(tmp_path / out / "checkpoint.pt", weights_only=True)["method"] for out in ("whole", "broken")]
-    assert any("adapters" in name for name in states[0])
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    (saved / "teacher.safetensors").rename(saved / "gone.safetensors")
-    (saved / "other.safetensors").rename(saved / "teacher.safetensors")
-    settings = StudentSettings(
-        teacher=str(saved / "teacher.safetensors"), teacher_taps=("blocks.0=decoder.0.0",),
-        quiet_teacher=str(saved / "quiet.safetensors"), steps=8, fade=0.5,
-    )  # fmt: skip
-    with pytest.raises(TrainingError, match="another teacher"):
-        train(config, settings.build(student(), seed=0), data, tmp_path / "broken", resume=True)
-
-
-def test_a_killed_run_of_a_recipe_with_a_teacher_resumes_bit_for_bit(
-    pictures: Path, tmp_path: Path, saved: Path
-) -> None:
-    pytest.importorskip("accelerate")
-
-    def command(out: str, *more: str) -> list[str]:
-        settings = [
-            f"data={pictures}", "crops.shares=[1]", "loop.steps=12", "loop.checkpoint_every=1", "hold_out=3",
-            "loop.crops=[[0,32]]", "loop.batch=2", "loop.validate_every=0", "method.teacher_taps=blocks.3=blocks.1",
-            f"method.teacher={saved / 'teacher.safetensors'}", "method.quiet_teacher=default",
-        ]  # fmt: skip
-        changes = [part for setting in settings for part in ("--set", setting)]
-        base = [sys.executable, "-m", "grainwise", "train", "mdrn-tiny", "--cache", str(tmp_path / "cache")]
-        return [*base, "--out", str(tmp_path / out), *changes, *more]
-
-    subprocess.run(command("whole"), check=True, capture_output=True, timeout=120)
-    with subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as victim:
-        deadline = time.monotonic() + 100
-        while not (tmp_path / "killed" / "checkpoint.pt").exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        victim.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "killed" / "weights.safetensors").exists()
-    subprocess.run(command("killed", "--resume"), check=True, capture_output=True, timeout=120)
-    states = [torch.load(tmp_path / out / "checkpoint.pt", weights_only=True) for out in ("whole", "killed")]
-    for part in ("average", "method"):
-        assert all(torch.equal(value, states[1][part][name]) for name, value in states[0][part].items())
-    weights = load_weights(tmp_path / "killed" / "weights.safetensors")
-    assert weights.network.space.narrowest == weights.network.space.widest
-    assert [plan.name for plan in weights.card.plans] == ["best"]
-    assert any("teacher teacher.safetensors, taught with cid22" in entry for entry in weights.card.data)
-
-
-def test_a_student_comes_nearer_to_its_teacher(data: NoisyCrops, tmp_path: Path) -> None:
-    pytest.importorskip("accelerate")
-
-    class Clean:
-        identity = "the clean picture"
-
-        def __call__(self, batch: Batch, seniors: object) -> Answer:
-            return Answer(batch.clean)
-
-    losses: list[float] = []
-    teaching = Teaching([Distiller(Clean(), distance=F.l1_loss, output=1.0)], (), Fade(60, 0.0))
-    config = LoopConfig(steps=60, batch=4, crops=((0, 32),), warmup=5, precision="fp32", learning_rate=2e-3)
-    method = StudentMethod(student(), teaching=teaching)
-    train(config, method, data, tmp_path, report=lambda p: losses.append(p.losses["teacher0"]))
-    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 
 
 def test_the_method_of_a_recipe_is_as_long_as_its_loop(saved: Path) -> None:

@@ -1,0 +1,105 @@
+"""Runs with teachers: they resume bit for bit, refuse another teacher, and leave a network without adapters."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.training.students import student
+
+from grainwise.core.errors import Cancelled, TrainingError
+from grainwise.data.crops import Batch, NoisyCrops
+from grainwise.networks.checkpoint import load_weights
+from grainwise.training.distillation import Distiller, Fade, StudentMethod, StudentSettings, Teaching
+from grainwise.training.loop import LoopConfig, Progress, train
+from grainwise.training.teachers import Answer
+
+pytest.importorskip("accelerate")
+pytest.importorskip("tensorboard")
+
+SHORT = {"steps": 8, "batch": 2, "crops": ((0, 32),), "warmup": 2, "checkpoint_every": 3, "validate_every": 0}
+
+
+def taught_run(saved: Path, steps: int = 8) -> StudentMethod:
+    settings = StudentSettings(
+        teacher=str(saved / "teacher.safetensors"), teacher_taps=("blocks.0=blocks.1",),
+        quiet_teacher=str(saved / "quiet.safetensors"), steps=steps, fade=0.5,
+    )  # fmt: skip
+    return settings.build(student(), seed=0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_run_with_teachers_equals_the_unbroken_one(
+    data: NoisyCrops, tmp_path: Path, saved: Path, precision: str
+) -> None:
+    config = LoopConfig(**SHORT, precision=precision)
+    whole = train(config, taught_run(saved), data, tmp_path / "whole")
+
+    def stop(told: Progress) -> bool:
+        return told.step < 5
+
+    with pytest.raises(Cancelled, match="step 5"):
+        train(config, taught_run(saved), data, tmp_path / "broken", report=stop)
+    resumed = train(config, taught_run(saved), data, tmp_path / "broken", resume=True)
+    assert set(resumed.weights) == set(student().state_dict())
+    assert all(torch.equal(value, resumed.weights[name]) for name, value in whole.weights.items())
+    states = [torch.load(tmp_path / out / "checkpoint.pt", weights_only=True)["method"] for out in ("whole", "broken")]
+    assert any("adapters" in name for name in states[0])
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    (saved / "teacher.safetensors").rename(saved / "gone.safetensors")
+    (saved / "other.safetensors").rename(saved / "teacher.safetensors")
+    settings = StudentSettings(
+        teacher=str(saved / "teacher.safetensors"), teacher_taps=("blocks.0=decoder.0.0",),
+        quiet_teacher=str(saved / "quiet.safetensors"), steps=8, fade=0.5,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="another teacher"):
+        train(config, settings.build(student(), seed=0), data, tmp_path / "broken", resume=True)
+
+
+def test_a_killed_run_of_a_recipe_with_a_teacher_resumes_bit_for_bit(
+    pictures: Path, tmp_path: Path, saved: Path
+) -> None:
+    def command(out: str, *more: str) -> list[str]:
+        settings = [
+            f"data={pictures}", "crops.shares=[1]", "loop.steps=12", "loop.checkpoint_every=1", "hold_out=3",
+            "loop.crops=[[0,32]]", "loop.batch=2", "loop.validate_every=0", "method.teacher_taps=blocks.3=blocks.1",
+            f"method.teacher={saved / 'teacher.safetensors'}", "method.quiet_teacher=default",
+        ]  # fmt: skip
+        changes = [part for setting in settings for part in ("--set", setting)]
+        base = [sys.executable, "-m", "grainwise", "train", "mdrn-tiny", "--cache", str(tmp_path / "cache")]
+        return [*base, "--out", str(tmp_path / out), *changes, *more]
+
+    subprocess.run(command("whole"), check=True, capture_output=True, timeout=120)
+    with subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as victim:
+        deadline = time.monotonic() + 100
+        while not (tmp_path / "killed" / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        victim.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "killed" / "weights.safetensors").exists()
+    subprocess.run(command("killed", "--resume"), check=True, capture_output=True, timeout=120)
+    states = [torch.load(tmp_path / out / "checkpoint.pt", weights_only=True) for out in ("whole", "killed")]
+    for part in ("average", "method"):
+        assert all(torch.equal(value, states[1][part][name]) for name, value in states[0][part].items())
+    weights = load_weights(tmp_path / "killed" / "weights.safetensors")
+    assert weights.network.space.narrowest == weights.network.space.widest
+    assert [plan.name for plan in weights.card.plans] == ["best"]
+    assert any("teacher teacher.safetensors, taught with cid22" in entry for entry in weights.card.data)
+
+
+def test_a_student_comes_nearer_to_its_teacher(data: NoisyCrops, tmp_path: Path) -> None:
+    class Clean:
+        identity = "the clean picture"
+
+        def __call__(self, batch: Batch, seniors: object) -> Answer:
+            return Answer(batch.clean)
+
+    losses: list[float] = []
+    teaching = Teaching([Distiller(Clean(), distance=F.l1_loss, output=1.0)], (), Fade(60, 0.0))
+    config = LoopConfig(steps=60, batch=4, crops=((0, 32),), warmup=5, precision="fp32", learning_rate=2e-3)
+    method = StudentMethod(student(), teaching=teaching)
+    train(config, method, data, tmp_path, report=lambda p: losses.append(p.losses["teacher0"]))
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
