@@ -1,0 +1,372 @@
+"""Does heterogeneous distillation help? Students of MDRN with and without each kind of teacher, and what that says.
+
+    python benchmarks/mdrn.py --train ../shared/data/train-free --test ../shared/data/test --steps 20000 --minutes 60
+
+Each student is trained alone, with a larger teacher at the same noise (S1), with a teacher of its own size that sees less noise
+(S2), and with both; for several seeds; for equal steps (--steps) and for equal time (--minutes: each arm's steps are that time
+divided by its own measured time a step). A U-Net of the package, as costly, is a control. Weights and scores of every run lie
+under --out and are not made again: after any interruption, the same command goes on. The report is made of all scores there.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from grainwise.cli.restorers import pictures_in, restorer_of
+from grainwise.core.commit import current_commit
+from grainwise.core.errors import InputError
+from grainwise.core.files import whole_file
+from grainwise.evaluation.environment import environment
+from grainwise.evaluation.measure import evaluate
+from grainwise.evaluation.protocol import RGB_U8, Noise
+from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
+from grainwise.networks.mdrn import SIZES
+from grainwise.runtime.denoiser import Denoiser
+from grainwise.runtime.machine import tune_allocator
+from grainwise.training import recipes
+from grainwise.training.loop import CHECKPOINT, LoopConfig, train
+
+ARMS = ("alone", "S1", "S2", "S1+S2", "U-Net")
+LEVELS = (10, 15, 25, 30, 50, 70)
+HIGH, LOW = (50, 70), (10, 15)
+SETS = ("cbsd68", "kodak24", "set12")
+CONTROLS = {
+    "tiny": {"widths": [[16], [32], [64]], "blocks": [2, 2, 2]},
+    "small": {"widths": [[32], [64], [128]], "blocks": [2, 2, 2]},
+    "base": {"widths": [[48], [96], [192]], "blocks": [2, 2, 2]},
+}
+PUBLISHED = {
+    "DnCNN": {10: 36.31, 30: 30.40, 50: 28.01, 70: 26.56},
+    "FFDNet": {10: 36.14, 30: 30.31, 50: 27.96, 70: 26.53},
+}
+"""CBSD68, dB, as MLEFGN's table (TNNLS 2020) prints them; networks of other authors, not run here."""
+COST = {"DnCNN": ("parameters", 560_000), "FFDNet": ("macs_per_pixel", 214_000)}
+"""What we have of theirs to compare with: DnCNN's parameters, and FFDNet's MACs/px, counted (14.0 GMAC at 256x256)."""
+FREE_TO_CHANGE = ("sizes", "arms", "seeds", "out", "report")
+"""What a later call with the same --out may set otherwise; --steps and --minutes may be added."""
+QUIET_SEED = 1000
+CLEAR = 0.01
+"""A gain below this many dB is none."""
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: which student, taught how, from which seed, for equal "steps" or "minutes"."""
+
+    budget: str
+    size: str
+    arm: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.budget}-{self.size}-{self.arm}-{self.seed}"
+
+
+def block_taps(student: str, teacher: str) -> str:
+    """The end of each block of the student, paired with the teacher's block as far along."""
+    mine, theirs = (SIZES[size]["blocks"] for size in (student, teacher))
+    pairs = [(i, -(-(i + 1) * theirs // mine) - 1) for i in range(mine)]
+    return ",".join(f"blocks.{i}=blocks.{j}" for i, j in pairs)
+
+
+class Bench:
+    """The runs under one folder."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.out = args, Path(args.out)
+        self.data: tuple[Any, Any] | None = None
+        self.same_as_before()
+
+    def same_as_before(self) -> None:
+        """Refuse a folder whose runs had other settings; runs may be added to it."""
+        note = self.out / "settings.json"
+        settings = {name: str(value) for name, value in vars(self.args).items() if name not in FREE_TO_CHANGE}
+        before = json.loads(note.read_text()) if note.exists() else settings
+        changed = [
+            name
+            for name, value in settings.items()
+            if before[name] not in (value, "0", "0.0") and value not in ("0", "0.0")
+        ]
+        if changed:
+            raise InputError(f"{self.out} holds runs with another {', '.join(changed)}; take another --out")
+        with whole_file(note) as temporary:
+            kept = {name: before[name] if value in ("0", "0.0") else value for name, value in settings.items()}
+            temporary.write_text(json.dumps(kept))
+
+    def changes(self, run: Run, steps: int) -> list[str]:
+        """The settings of a run, beside those of its recipe."""
+        changes = [
+            f"data={','.join(map(str, self.args.train))}",
+            f"loop.steps={steps}",
+            f"loop.crops=[[0,{self.args.crop}]]",
+            f"loop.batch={self.args.batch}",
+            f"loop.seed={run.seed}",
+            "loop.validate_every=0",
+            *self.args.set,
+        ]
+        if run.arm == "U-Net":
+            return [*changes, "network=half_unet", f"config={json.dumps(CONTROLS[run.size])}"]
+        if run.arm in ("S1", "S1+S2"):
+            teacher = self.args.teacher or self.weights(Run("teacher", self.args.teacher_size, "alone", 0))
+            taps = [] if self.args.teacher else [f"method.teacher_taps={block_taps(run.size, self.args.teacher_size)}"]
+            changes += [f"method.teacher={teacher}", *taps]
+        if run.arm in ("S2", "S1+S2"):
+            quiet = self.weights(Run("teacher", run.size, "alone", QUIET_SEED))
+            changes += [f"method.quiet_teacher={quiet}", f"method.quiet_taps={block_taps(run.size, run.size)}"]
+            changes += [f"method.quiet_noise={self.args.quiet_noise}"]
+        return changes
+
+    def train(self, run: Run, steps: int, folder: Path, *, keep: bool = True) -> list[float]:
+        """Train ``run`` in ``folder``; where it is kept, also write its weights. Gives the seconds after each step."""
+        recipe = recipes.get_recipe(f"mdrn-{run.size}", self.changes(run, steps))
+        if self.data is None:
+            self.data = recipes.corpora(recipe, Path(".cache/corpus"))
+        network = recipes.network_of(recipe)
+        method = recipe.method.build(network, seed=recipe.loop.seed)
+        times: list[float] = []
+        resume = keep and (folder / CHECKPOINT).exists()
+        batches = recipe.crops.build(self.data[0])
+        result = train(recipe.loop, method, batches, folder, resume=resume, report=lambda p: times.append(p.seconds))
+        if keep:
+            network.load_state_dict(result.weights)
+            plan = network.space.widest
+            measured = MeasuredPlan(str(plan), round(network.macs_per_pixel(plan)), {}, "best")
+            card = Card(licence="for this benchmark only", data=tuple(map(str, self.args.train)), recipe=run.name,
+                        commit=current_commit(), steps=steps, seconds=result.seconds, device="cpu",
+                        plans=(measured,))  # fmt: skip
+            save_weights(folder / "weights.safetensors", network, card)
+        return times
+
+    def weights(self, run: Run) -> Path:
+        """The weights of ``run``, trained now where they are not there."""
+        folder = self.out / run.name
+        path = folder / "weights.safetensors"
+        if not path.exists():
+            print(f"training {run.name}: {self.steps(run)} steps", flush=True)
+            self.train(run, self.steps(run), folder)
+        return path
+
+    def steps(self, run: Run) -> int:
+        """Teachers have steps of their own; equal time is turned into steps by each arm's measured pace, kept in a file."""
+        if run.budget == "teacher":
+            return int(self.args.teacher_steps)
+        if run.budget == "steps":
+            return int(self.args.steps)
+        note = self.out / f"pace-{run.size}-{run.arm}.json"
+        if not note.exists():
+            times = self.train(run, 30, self.out / "pace" / f"{run.name}-{id(self)}", keep=False)
+            pace = statistics.median(after - before for before, after in pairwise(times[5:]))
+            with whole_file(note) as temporary:
+                temporary.write_text(json.dumps({"seconds_per_step": pace}))
+        return max(1, int(60 * self.args.minutes / json.loads(note.read_text())["seconds_per_step"]))
+
+    def scores(self, run: Run) -> dict[str, Any]:
+        """What ``run`` scores, measured now where that is not written down."""
+        weights, note = self.weights(run), self.out / run.name / "scores.json"
+        if not note.exists():
+            loaded = load_weights(weights)
+            denoiser = Denoiser(loaded, device="cpu", dtype="float32")
+            psnr: Scores = {}
+            for name in self.args.sets:
+                for level in self.args.levels:
+                    pictures = pictures_in(self.args.test / name, self.args.limit)
+                    noise = Noise(sigma=level / 255)
+                    measured = evaluate(restorer_of(denoiser, "best"), pictures, noise, RGB_U8, with_ssim=False)
+                    psnr[f"{name} {level:g}"] = round(measured.psnr, 4)
+            net = loaded.network
+            facts = {
+                "psnr": psnr,
+                "macs_per_pixel": loaded.card.plans[0].macs_per_pixel,
+                "parameters": sum(p.numel() for p in net.parameters()),
+                "steps": loaded.card.steps,
+                "seconds": loaded.card.seconds,
+            }
+            with whole_file(note) as temporary:
+                temporary.write_text(json.dumps(facts))
+        scores: dict[str, Any] = json.loads(note.read_text())
+        return scores
+
+
+def gain(results: dict[Run, dict[str, Any]], pair: tuple[Run, ...], cells: list[str]) -> float:
+    """By how many dB the second run of ``pair`` beats the first, mean over the cells."""
+    first, second = (results[run]["psnr"] for run in pair)
+    return statistics.fmean(second[cell] - first[cell] for cell in cells)
+
+
+def judge(gains: list[float]) -> str:
+    """A verdict on one gain for each seed."""
+    if not gains:
+        return "not measured"
+    mean = statistics.fmean(gains)
+    told = f"{mean:+.3f} dB, seeds " + ", ".join(f"{value:+.3f}" for value in gains)
+    if len(gains) < 2:
+        return f"undecided, one seed ({told})"
+    spread = statistics.stdev(gains) / len(gains) ** 0.5
+    if mean >= CLEAR and mean > 2 * spread:
+        return f"holds ({told})"
+    if mean < CLEAR and mean + 2 * spread < 2 * CLEAR:
+        return f"does not hold ({told})"
+    return f"undecided ({told})"
+
+
+def gains_of(
+    results: dict[Run, dict[str, Any]], budget: str, size: str, arms: tuple[str, str], levels: tuple[int, ...]
+) -> list[float]:
+    """The gain of the second arm over the first, for each seed that both have."""
+    found = []
+    for run in results:
+        if (run.budget, run.size, run.arm) == (budget, size, arms[0]):
+            other = Run(budget, size, arms[1], run.seed)
+            cells = [cell for cell in results[run]["psnr"] if int(cell.split()[1]) in levels]
+            if other in results and cells:
+                found.append(gain(results, (run, other), cells))
+    return found
+
+
+def verdicts(results: dict[Run, dict[str, Any]]) -> list[tuple[str, str]]:
+    """(claim, verdict), for each claim of the abstract that can be tested here."""
+    told: list[tuple[str, str]] = []
+    for budget in sorted({run.budget for run in results}):
+        for size in sorted({run.size for run in results}, key=list(SIZES).index):
+            where = f"{size}, equal {budget}"
+            for arm in ("S1", "S2", "S1+S2"):
+                every = gains_of(results, budget, size, ("alone", arm), LEVELS)
+                high = gains_of(results, budget, size, ("alone", arm), HIGH)
+                if every:
+                    told.append((f"{arm} improves the {size} model ({where}, all levels)", judge(every)))
+                if high:
+                    told.append((f"{arm} improves it at high noise ({where}, sigma 50 and 70)", judge(high)))
+                low = gains_of(results, budget, size, ("alone", arm), LOW)
+                if judge(high).startswith("holds") and len(low) == len(high):
+                    more = [a - b for a, b in zip(high, low, strict=True)]
+                    told.append((f"{arm} helps more there than at sigma 10 and 15 ({where})", judge(more)))
+            against = gains_of(results, budget, size, ("U-Net", "alone"), LEVELS)
+            if against:
+                told.append((f"MDRN is better than a U-Net as costly ({where}, no teacher)", judge(against)))
+            told += favourable(results, budget, size)
+    return told
+
+
+def favourable(results: dict[Run, dict[str, Any]], budget: str, size: str) -> list[tuple[str, str]]:
+    """Whether the best arm, mean over its seeds, reaches published networks at less cost, on CBSD68."""
+    told = []
+    for name, figures in PUBLISHED.items():
+        gaps: dict[str, dict[int, float]] = {}
+        for arm in ARMS[:-1]:
+            ours = [results[run] for run in results if (run.budget, run.size, run.arm) == (budget, size, arm)]
+            levels = [level for level in figures if ours and f"cbsd68 {level}" in ours[0]["psnr"]]
+            if levels:
+                gaps[arm] = {v: statistics.fmean(r["psnr"][f"cbsd68 {v}"] for r in ours) - figures[v] for v in levels}
+        if not gaps:
+            continue
+        arm = max(gaps, key=lambda arm: statistics.fmean(gaps[arm].values()))
+        kind, theirs = COST[name]
+        cost = next(results[run][kind] for run in results if (run.budget, run.size, run.arm) == (budget, size, arm))
+        words = f"fewer {'parameters' if kind == 'parameters' else 'MACs/px'}"
+        reached = cost < theirs and min(gaps[arm].values()) >= 0
+        figures_told = ", ".join(f"{gap:+.2f} at {level}" for level, gap in gaps[arm].items())
+        claim = f"{size} (best of the arms: {arm}; equal {budget}) matches {name} as published, with {words}"
+        told.append((claim, f"{'holds' if reached else 'does not hold'} ({figures_told}; {cost:,} against {theirs:,})"))
+    return told
+
+
+def table(results: dict[Run, dict[str, Any]], budget: str) -> list[str]:
+    """Mean over the seeds, and the spread between them, of every arm."""
+    chosen = [run for run in results if run.budget == budget]
+    cells = list(results[chosen[0]]["psnr"])
+    head = ["student", "taught by", "MACs/px", "parameters", "steps", "minutes", "seeds", *cells]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    for size in SIZES:
+        for arm in ARMS:
+            rows = [results[run] for run in chosen if (run.size, run.arm) == (size, arm)]
+            if not rows:
+                continue
+            minutes = statistics.fmean(row["seconds"] for row in rows) / 60
+            line = [size, "nobody" if arm in ("alone", "U-Net") else arm, f"{rows[0]['macs_per_pixel']:,}"]
+            line[0] = f"U-Net like {size}" if arm == "U-Net" else size
+            line += [f"{rows[0]['parameters']:,}", str(rows[0]["steps"]), f"{minutes:.1f}", str(len(rows))]
+            for cell in cells:
+                values = [row["psnr"][cell] for row in rows]
+                spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+                line.append(f"{statistics.fmean(values):.2f}{spread}")
+            lines.append("| " + " | ".join(line) + " |")
+    return lines
+
+
+def report(results: dict[Run, dict[str, Any]], teachers: dict[str, Scores], command: str, path: Path) -> None:
+    """Write ``path`` (Markdown) and the same numbers beside it as JSON."""
+    here = environment(commit=current_commit())
+    lines = ["# MDRN and heterogeneous distillation", ""]
+    lines += ["PSNR in dB, protocol `rgb-u8`, level told, float32; mean over seeds ± standard deviation between them.",
+              "Set12 is grey and goes through the colour network; published Set12 figures are of grey networks. The network is",
+              "a reconstruction from the abstract: nothing here is a number of the paper.", "", f"`{command}`", "",
+              f"{here.cpu}, {here.threads} thread(s), torch {here.torch}, commit {here.commit}, {here.date}.", ""]  # fmt: skip
+    for budget in sorted({run.budget for run in results}):
+        lines += [f"## Equal {budget}", "", *table(results, budget), ""]
+    lines += ["## Teachers", ""]
+    for name, scores in teachers.items():
+        lines.append(f"- {name}: " + ", ".join(f"{cell} {value:.2f}" for cell, value in scores.items()))
+    lines += ["", "## What the abstract claims, and what these numbers say", ""]
+    lines += [f"A gain holds where it is at least {CLEAR} dB and twice its standard error over the seeds.", ""]
+    lines += ["| claim | verdict |", "|---|---|", *(f"| {claim} | {verdict} |" for claim, verdict in verdicts(results))]
+    with whole_file(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    rows = [{**asdict(run), **scores} for run, scores in results.items()]
+    with whole_file(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({"environment": here.to_json(), "runs": rows, "teachers": teachers}, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, nargs="+", required=True, help="folders of pictures to train on")
+    parser.add_argument("--test", type=Path, required=True, help="the folder that holds the test sets")
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--levels", type=int, nargs="+", default=list(LEVELS))
+    parser.add_argument("--limit", type=int, help="pictures a set")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["tiny", "small"])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=0, help="of every arm, for equal steps; 0 leaves that out")
+    parser.add_argument("--minutes", type=float, default=0, help="of every arm, for equal time; 0 leaves that out")
+    parser.add_argument("--teacher", default="", help="a file to teach S1; else one of --teacher-size is trained")
+    parser.add_argument("--teacher-size", choices=list(SIZES), default="base")
+    parser.add_argument("--teacher-steps", type=int, default=LoopConfig().steps)
+    parser.add_argument("--quiet-noise", type=float, default=0.5, help="the share of the noise that S2's teacher sees")
+    parser.add_argument("--crop", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change any setting of the recipe"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/mdrn"), help="where runs are kept, and found again")
+    parser.add_argument("--report", type=Path, default=Path("docs/results/mdrn.md"))
+    args = parser.parse_args()
+    budgets = [name for name, given in (("steps", args.steps), ("minutes", args.minutes)) if given > 0]
+    if not budgets:
+        raise InputError("give --steps, --minutes or both")
+    tune_allocator()
+    bench = Bench(args)
+    results: dict[Run, dict[str, Any]] = {}
+    for seed in args.seeds:
+        for run in [Run(b, size, arm, seed) for b in budgets for size in args.sizes for arm in args.arms]:
+            results[run] = bench.scores(run)
+            print(run.name, results[run]["psnr"], flush=True)
+    teachers = {}
+    if not args.teacher and {"S1", "S1+S2"} & set(args.arms):
+        teachers[f"S1: {args.teacher_size}"] = bench.scores(Run("teacher", args.teacher_size, "alone", 0))["psnr"]
+    if {"S2", "S1+S2"} & set(args.arms):
+        quiet = {size: bench.scores(Run("teacher", size, "alone", QUIET_SEED))["psnr"] for size in args.sizes}
+        teachers |= {f"S2: {size}, seen at the full level": scores for size, scores in quiet.items()}
+    report(results, teachers, f"python benchmarks/mdrn.py {shlex.join(sys.argv[1:])}", args.report)
+
+
+if __name__ == "__main__":
+    main()
