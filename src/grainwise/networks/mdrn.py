@@ -49,6 +49,9 @@ SIZES: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
 | tiny | 14,788 | 527,372 |
 | small | 57,352 | 2,099,724 |
 | base | 142,668 | 5,206,476 |
+
+They are chosen for MACs/px. Most parameters lie at the coarse scales, where they cost few: "fewer parameters", as the abstract
+says, is true of tiny alone.
 """
 
 
