@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError, UnknownNameError, WeightsError
 from grainwise.data.crops import Batch
-from grainwise.evaluation.optional import optional_module
+from grainwise.core.optional import optional_module
 from grainwise.networks.checkpoint import load_weights
 from grainwise.networks.network import Network
 from grainwise.primitives.channels import ChannelPlan
