@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError, UnknownNameError, WeightsError
-from grainwise.data.crops import Batch
 from grainwise.core.optional import optional_module
+from grainwise.data.crops import Batch
 from grainwise.networks.checkpoint import load_weights
 from grainwise.networks.network import Network
 from grainwise.primitives.channels import ChannelPlan
