@@ -10,7 +10,7 @@ part is what its decoder needs.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -59,8 +59,54 @@ def slim_conv_transpose2d(
     return F.conv_transpose2d(x, weight, bias, stride)
 
 
+@dataclass(frozen=True, slots=True)
+class ConvForm:
+    """What a convolution does with a weight that it is handed: its kind, stride and padding.
+
+    A dense weight is [D, C, k, k], a depthwise one [C, 1, k, k], a transposed one [C, D, k, k].
+    """
+
+    kind: Literal["dense", "depthwise", "transposed"]
+    stride: int
+    padding: int = 0
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, samples: int = 1) -> Tensor:
+        """Convolve ``x`` [B, C, H, W]; with ``samples`` > 1, the parts of [1, samples * C, H, W] by a kernel each.
+
+        The kernels of several samples follow each other along the first index of ``weight``.
+        """
+        if self.kind == "transposed":
+            return F.conv_transpose2d(x, weight, bias, self.stride, groups=samples)
+        groups = weight.shape[0] if self.kind == "depthwise" else samples
+        return F.conv2d(x, weight, bias, self.stride, self.padding, groups=groups)
+
+    @property
+    def output_axis(self) -> int:
+        """The index of a weight that counts output channels."""
+        return 1 if self.kind == "transposed" else 0
+
+    def layer(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        """The torch layer of this form with contiguous copies of ``weight`` and ``bias``."""
+        first, second, kernel = weight.shape[:3]
+        layer: nn.Conv2d | nn.ConvTranspose2d
+        has = bias is not None
+        if self.kind == "transposed":
+            layer = nn.ConvTranspose2d(first, second, kernel, self.stride, bias=has, device="meta")
+        else:
+            groups = first if self.kind == "depthwise" else 1
+            layer = nn.Conv2d(
+                second * groups, first, kernel, self.stride, self.padding, groups=groups, bias=has, device="meta"
+            )
+        layer = layer.to_empty(device=weight.device).to(weight.dtype)
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            if bias is not None and layer.bias is not None:
+                layer.bias.copy_(bias)
+        return layer
+
+
 class SlimLayer(nn.Module, ABC):
-    """A layer whose width is an argument: ``layer(x, plan)``.
+    """A layer whose width is an argument: ``layer(x, plan)``; kinds that depend on more take it behind the plan.
 
     Args:
         reduction: how many network-input pixels, along one side, one output pixel of this layer stands for; the cost of
@@ -80,12 +126,13 @@ class SlimLayer(nn.Module, ABC):
         self.inputs, self.outputs, self.reduction = Channels.of(inputs), Channels.of(outputs), reduction
 
     @abstractmethod
-    def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
-        """The layer at ``plan``; ``x`` [B, C, H, W] has the input width of that plan."""
+    def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
+        """The layer with its leading arguments bound: with all of them, the torch layer that equals this one.
 
-    @abstractmethod
-    def extract(self, plan: ChannelPlan) -> nn.Module:
-        """The torch layer that equals this one at ``plan``, with contiguous weights of its own."""
+        Args:
+            plan: the channel plan.
+            rest: what layers of a network may take behind the plan; a kind that takes less leaves it alone.
+        """
 
     @abstractmethod
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
@@ -95,12 +142,6 @@ class SlimLayer(nn.Module, ABC):
         """The shape of the full weight."""
         return f"{tuple(self.weight.shape)}, reduction={self.reduction}"
 
-    def _adopt(self, reference: nn.Conv2d | nn.ConvTranspose2d) -> None:
-        weight, bias = reference.weight, reference.bias
-        assert isinstance(weight, nn.Parameter)
-        self.weight = weight
-        self.register_parameter("bias", bias if isinstance(bias, nn.Parameter) else None)
-
     def _check(self, x: Tensor, plan: ChannelPlan) -> None:
         if x.ndim != 4 or x.shape[1] != self.inputs.width(plan):
             raise InputError(
@@ -108,17 +149,32 @@ class SlimLayer(nn.Module, ABC):
             )
 
 
-def _copied(layer: nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """``layer``, made on the meta device, with copies of ``weight`` and ``bias``."""
-    layer = layer.to_empty(device=weight.device).to(weight.dtype)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        if bias is not None and layer.bias is not None:
-            layer.bias.copy_(bias)
-    return layer
+class SlimKernel(SlimLayer):
+    """A slimmable layer that is one convolution: a weight, a bias, and the form in which they are used."""
+
+    form: ConvForm
+
+    @abstractmethod
+    def kept(self, tensor: Tensor, plan: ChannelPlan) -> Tensor:
+        """The channels of ``tensor``, of the shape of the full weight, that ``plan`` keeps."""
+
+    def kept_outputs(self, vector: Tensor, plan: ChannelPlan) -> Tensor:
+        """The values of ``vector``, one for each output channel, that ``plan`` keeps."""
+        return take_channels(vector, self.outputs.runs(plan), 0)
+
+    def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
+        """The torch layer that equals this one at ``plan``, with contiguous weights of its own; see `SlimLayer.extract`."""
+        bias = None if self.bias is None else self.kept_outputs(self.bias, plan)
+        return self.form.layer(self.kept(self.weight, plan), bias)
+
+    def _adopt(self, reference: nn.Conv2d | nn.ConvTranspose2d) -> None:
+        weight, bias = reference.weight, reference.bias
+        assert isinstance(weight, nn.Parameter)
+        self.weight = weight
+        self.register_parameter("bias", bias if isinstance(bias, nn.Parameter) else None)
 
 
-class SlimConv2d(SlimLayer):
+class SlimConv2d(SlimKernel):
     """A dense convolution, padded so that stride 1 keeps the size (odd kernels) and a stride equal to the kernel tiles it."""
 
     def __init__(
@@ -134,6 +190,7 @@ class SlimConv2d(SlimLayer):
         """Make the full-width weight with torch's own initialisation."""
         super().__init__(inputs, outputs, reduction=reduction)
         self.kernel, self.stride, self.padding = kernel, stride, same_padding(kernel, stride)
+        self.form = ConvForm("dense", stride, self.padding)
         self._adopt(nn.Conv2d(self.inputs.widest, self.outputs.widest, kernel, stride, self.padding, bias=bias))
 
     def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
@@ -149,28 +206,16 @@ class SlimConv2d(SlimLayer):
             padding=self.padding,
         )
 
-    def extract(self, plan: ChannelPlan) -> nn.Module:
-        """The `torch.nn.Conv2d` of ``plan``."""
-        rows, columns = self.outputs.runs(plan), self.inputs.runs(plan)
-        weight = take_channels(take_channels(self.weight, rows, 0), columns, 1)
-        bias = None if self.bias is None else take_channels(self.bias, rows, 0)
-        plain = nn.Conv2d(
-            weight.shape[1],
-            weight.shape[0],
-            self.kernel,
-            self.stride,
-            self.padding,
-            bias=bias is not None,
-            device="meta",
-        )
-        return _copied(plain, weight, bias)
+    def kept(self, tensor: Tensor, plan: ChannelPlan) -> Tensor:
+        """[widest D, widest C, ...] -> [D, C, ...]."""
+        return take_channels(take_channels(tensor, self.outputs.runs(plan), 0), self.inputs.runs(plan), 1)
 
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
         """k * k * C * D / reduction^2."""
         return self.kernel**2 * self.inputs.width(plan) * self.outputs.width(plan) / self.reduction**2
 
 
-class SlimDepthwiseConv2d(SlimLayer):
+class SlimDepthwiseConv2d(SlimKernel):
     """A depthwise convolution: channel i of the output sees channel i of the input."""
 
     def __init__(
@@ -179,6 +224,7 @@ class SlimDepthwiseConv2d(SlimLayer):
         """Make the full-width weight with torch's own initialisation."""
         super().__init__(channels, channels, reduction=reduction)
         self.kernel, self.stride, self.padding = kernel, stride, same_padding(kernel, stride)
+        self.form = ConvForm("depthwise", stride, self.padding)
         width = self.inputs.widest
         self._adopt(nn.Conv2d(width, width, kernel, stride, self.padding, groups=width, bias=bias))
 
@@ -188,29 +234,16 @@ class SlimDepthwiseConv2d(SlimLayer):
         runs = self.inputs.runs(plan)
         return slim_depthwise_conv2d(x, self.weight, self.bias, channels=runs, stride=self.stride, padding=self.padding)
 
-    def extract(self, plan: ChannelPlan) -> nn.Module:
-        """The grouped `torch.nn.Conv2d` of ``plan``."""
-        runs, width = self.inputs.runs(plan), self.inputs.width(plan)
-        weight = take_channels(self.weight, runs, 0)
-        bias = None if self.bias is None else take_channels(self.bias, runs, 0)
-        plain = nn.Conv2d(
-            width,
-            width,
-            self.kernel,
-            self.stride,
-            self.padding,
-            groups=width,
-            bias=bias is not None,
-            device="meta",
-        )
-        return _copied(plain, weight, bias)
+    def kept(self, tensor: Tensor, plan: ChannelPlan) -> Tensor:
+        """[widest C, 1, ...] -> [C, 1, ...]."""
+        return take_channels(tensor, self.inputs.runs(plan), 0)
 
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
         """k * k * C / reduction^2."""
         return self.kernel**2 * self.inputs.width(plan) / self.reduction**2
 
 
-class SlimConvTranspose2d(SlimLayer):
+class SlimConvTranspose2d(SlimKernel):
     """A transposed convolution whose kernel equals its stride: every input pixel becomes a block of its own."""
 
     def __init__(
@@ -218,7 +251,7 @@ class SlimConvTranspose2d(SlimLayer):
     ) -> None:
         """Make the full-width weight with torch's own initialisation."""
         super().__init__(inputs, outputs, reduction=reduction)
-        self.stride = stride
+        self.stride, self.form = stride, ConvForm("transposed", stride)
         self._adopt(nn.ConvTranspose2d(self.inputs.widest, self.outputs.widest, stride, stride, bias=bias))
 
     def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
@@ -227,15 +260,9 @@ class SlimConvTranspose2d(SlimLayer):
         runs = {"inputs": self.inputs.runs(plan), "outputs": self.outputs.runs(plan)}
         return slim_conv_transpose2d(x, self.weight, self.bias, stride=self.stride, **runs)
 
-    def extract(self, plan: ChannelPlan) -> nn.Module:
-        """The `torch.nn.ConvTranspose2d` of ``plan``."""
-        rows, columns = self.inputs.runs(plan), self.outputs.runs(plan)
-        weight = take_channels(take_channels(self.weight, rows, 0), columns, 1)
-        bias = None if self.bias is None else take_channels(self.bias, columns, 0)
-        plain = nn.ConvTranspose2d(
-            weight.shape[0], weight.shape[1], self.stride, self.stride, bias=bias is not None, device="meta"
-        )
-        return _copied(plain, weight, bias)
+    def kept(self, tensor: Tensor, plan: ChannelPlan) -> Tensor:
+        """[widest C, widest D, ...] -> [C, D, ...]."""
+        return take_channels(take_channels(tensor, self.inputs.runs(plan), 0), self.outputs.runs(plan), 1)
 
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
         """C * D / reduction^2: each output pixel has one tap."""
@@ -295,29 +322,35 @@ class ConvSet:
 
     The layers are called as ``layer(x, *at)``, where ``at`` is whatever the kind takes at run time: a plan for slimmable
     layers, a plan and a level for level-conditioned ones, nothing for the plain layers of an extracted network.
+
+    Args:
+        conv, depthwise, transposed: what makes each kind.
+        takes_level: whether ``at`` ends in a level.
     """
 
     conv: MakesConv
     depthwise: MakesDepthwise
     transposed: MakesTransposed
+    takes_level: bool = False
 
 
 SLIMMABLE = ConvSet(conv=SlimConv2d, depthwise=SlimDepthwiseConv2d, transposed=SlimConvTranspose2d)
 
 
-def extract(module: nn.Module, plan: ChannelPlan) -> nn.Module:
-    """A copy of ``module`` in which every slimmable layer is replaced by its plain layer at ``plan``.
+def extract(module: nn.Module, plan: ChannelPlan, *rest: Any) -> nn.Module:
+    """A copy of ``module`` in which every slimmable layer is replaced by what its own ``extract(plan, *rest)`` gives.
 
-    Modules without slimmable layers are shared, not copied; they hold no weights of a plan.
+    What is bound here is no longer an argument of the copy's calls. Modules without slimmable layers are shared, not
+    copied; they hold no weights of a plan.
     """
     if isinstance(module, SlimLayer):
-        return module.extract(plan)
+        return module.extract(plan, *rest)
     if not any(isinstance(part, SlimLayer) for part in module.modules()):
         return module
     plain = object.__new__(type(module))
     plain.__dict__ = {**module.__dict__, "_modules": {}}
     for name, child in module._modules.items():
-        plain._modules[name] = None if child is None else extract(child, plan)
+        plain._modules[name] = None if child is None else extract(child, plan, *rest)
     return plain
 
 
