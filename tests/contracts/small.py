@@ -2,4 +2,8 @@
 
 from typing import Any
 
-SMALL: dict[str, dict[str, Any]] = {"mdrn": {"blocks": 2}}
+SMALL: dict[str, dict[str, Any]] = {
+    "mdrn": {"blocks": 2},
+    "hyperres": {"blocks": 2, "stream": [16, 24, 32], "inner": [8, 16]},
+    "cfsnet": {"blocks": 2, "width": 16},
+}

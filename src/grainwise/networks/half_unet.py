@@ -14,8 +14,9 @@ from grainwise.core.errors import InputError
 from grainwise.networks.half_resolution import SMALLEST_STREAM, least_tile, to_half_resolution, without_residual
 from grainwise.networks.network import Facts, Network, check_picture, noise_map
 from grainwise.primitives.channels import ChannelDim, ChannelPlan, ChannelSpace
+from grainwise.primitives.conv_sets import conv_set, name_of_convs
 from grainwise.primitives.fused_conv import conv_add, conv_relu
-from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet
+from grainwise.primitives.slim_conv import ConvSet
 
 
 class MakesBlock(Protocol):
@@ -47,7 +48,8 @@ class HalfUNet(Network):
         blocks: for each level, the number of blocks on each side of the U (the coarsest level has one side only).
         channels: channels of the picture.
         sigma_max: the greatest noise level of its training, in image units.
-        convs: the kinds of convolution.
+        convs: the kinds of convolution: a set, or its name. Level-conditioned ones take the level of sigma, sigma / sigma_max,
+            unless another is given.
         block: the block.
     """
 
@@ -58,17 +60,19 @@ class HalfUNet(Network):
         blocks: Sequence[int] = (2, 2, 2),
         channels: int = 3,
         sigma_max: float = 75 / 255,
-        convs: ConvSet = SLIMMABLE,
+        convs: ConvSet | str = "slim",
         block: MakesBlock = ResidualBlock,
     ) -> None:
         """Build every level at its greatest width."""
         super().__init__()
+        convs = conv_set(convs)
         if len(widths) != len(blocks) or len(widths) < 2 or min(blocks, default=0) < 1:
             raise InputError(f"each of at least 2 levels needs widths and blocks, got {len(widths)} and {list(blocks)}")
         if min(widths[0]) < SMALLEST_STREAM:
             raise InputError(f"level 0 needs at least {SMALLEST_STREAM} channels, got {list(widths[0])}")
         dims = [ChannelDim(f"level{i}", tuple(level)) for i, level in enumerate(widths)]
         reductions = [2 ** (i + 1) for i in range(len(dims))]
+        self._convs = convs
         self._config = {
             "widths": [list(level) for level in widths],
             "blocks": list(blocks),
@@ -85,6 +89,7 @@ class HalfUNet(Network):
             sigma_max=sigma_max,
             exact_tiles=True,
             least_tile=least_tile(reductions, widths),
+            level_range=(0.0, sigma_max) if convs.takes_level else None,
         )
 
         def side(level: int) -> nn.ModuleList:
@@ -107,8 +112,8 @@ class HalfUNet(Network):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Widths, blocks, channels and the greatest noise level."""
-        return self._config
+        """Widths, blocks, channels, the greatest noise level and the name of the convolutions."""
+        return {**self._config, "convs": name_of_convs(self._convs)}
 
     def bytes_per_pixel(self, plan: ChannelPlan, itemsize: int) -> float:
         """Fixed: picture, residual, level and result. Then ten copies of the finest stream, convolution workspace included."""
@@ -118,6 +123,7 @@ class HalfUNet(Network):
         """See `Network.forward`. The stream is channels_last, in the dtype of the weights; the last sum is in that of ``x``."""
         check_picture(x, self.facts.channels)
         level = noise_map(sigma, x)
+        at = self.conditioned(x, at, sigma)
         dtype = next(self.parameters()).dtype
         stream = to_half_resolution(x, level, multiple=self.facts.size_multiple, dtype=dtype)
         stream = self.head(stream, *at)

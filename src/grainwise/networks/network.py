@@ -1,8 +1,8 @@
 """What every network of the package is: a module that says, as data, what it can do and needs."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelPlan, ChannelSpace
 from grainwise.primitives.slim_conv import extract, slim_layers
+
+Value = TypeVar("Value", float, Tensor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,9 @@ class Facts:
         exact_tiles: whether a tile with its halo gives exactly the pixels of the whole picture.
         least_tile: pixels that a tile must read for that. Torch takes another kernel, which rounds differently in the last
             bit, for a convolution whose float32 input has at most 20,480 values; this many pixels keep every layer above.
+        task: ``denoise``, ``dejpeg`` or ``upscale``.
+        level_range: for a network of level-conditioned layers, what level 0 and level 1 stand for in the units of the task
+            (noise level in image units, JPEG quality, scale); None where no layer takes a level.
     """
 
     channels: int
@@ -37,14 +42,44 @@ class Facts:
     sigma_max: float
     exact_tiles: bool
     least_tile: int
+    task: str = "denoise"
+    level_range: tuple[float, float] | None = None
 
     def given(self, sigma: Tensor) -> dict[str, Tensor]:
         """The keyword arguments that tell the network ``sigma``: none for a network that does not take it."""
         return {"sigma": sigma} if self.needs_sigma else {}
 
+    def level(self, value: Value) -> Value:
+        """The level of a degradation in the units of the task: 0 and 1 at the ends of ``level_range``, linear everywhere.
+
+        Raises:
+            InputError: the network takes no level.
+        """
+        if self.level_range is None:
+            raise InputError("this network takes no level; leave it out")
+        start, end = self.level_range
+        return (value - start) / (end - start)
+
+    def conditions(self, degradation: Tensor | None) -> tuple[Tensor, ...]:
+        """What follows the plan in a call: the level of ``degradation`` [B], where the network is not told sigma instead.
+
+        Raises:
+            InputError: the network needs a level and ``degradation`` is None.
+        """
+        if self.level_range is None or self.needs_sigma:
+            return ()
+        if degradation is None:
+            raise InputError(f"this network is told the level of its task, {self.task}; give batches that say it")
+        return (self.level(degradation),)
+
 
 class Network(nn.Module, ABC):
-    """A slimmable network: ``net(x, plan, sigma=sigma)``; ``net.extract(plan)(x, sigma=sigma)`` is the same, plain."""
+    """A slimmable network: ``net(x, plan, sigma=sigma)``; ``net.extract(plan)(x, sigma=sigma)`` is the same, plain.
+
+    Where the layers are conditioned on a level too (`Facts.level_range`), it follows the plan: ``net(x, plan, level)``; a
+    network that is told sigma takes the level of that sigma if none is given. ``net.extract(plan)`` still takes the level
+    (or sigma); ``net.extract(plan, level)`` has its kernels merged. See docs/decisions/0005.
+    """
 
     space: ChannelSpace
     facts: Facts
@@ -60,7 +95,8 @@ class Network(nn.Module, ABC):
 
         Args:
             x: [B, 3, H, W], RGB in [0, 1] (noise may leave that range), any H and W from 1.
-            at: what the network's kind of convolution takes at run time: the plan; nothing once extracted.
+            at: what the network's kind of convolution takes at run time: the plan, and the level where there is one (a
+                number, [B], or a map [B, 1, H, W]); nothing of what is bound by `extract`.
             sigma: noise level in image units: [B], or a map [B, 1, H, W]. Networks whose facts say `needs_sigma` require
                 it; the others refuse it.
 
@@ -82,10 +118,45 @@ class Network(nn.Module, ABC):
         self.space.check(plan)
         return sum(layer.macs_per_pixel(plan) for layer in slim_layers(self))
 
-    def extract(self, plan: ChannelPlan) -> nn.Module:
-        """The plain network of ``plan``: torch layers with weights of their own, in evaluation mode."""
+    def extract(self, plan: ChannelPlan, *level: float | Tensor) -> nn.Module:
+        """The plain network of ``plan``: torch layers with weights of their own, in evaluation mode.
+
+        Args:
+            plan: the channel plan.
+            level: for level-conditioned layers: one level, whose kernels are merged; without it they stay conditioned.
+
+        Raises:
+            PlanError: the network has no such plan.
+            InputError: a level for a network that takes none, or not a single one.
+        """
         self.space.check(plan)
-        return extract(self, plan).eval()
+        if len(level) > (self.facts.level_range is not None):
+            raise InputError(
+                f"this network is extracted at a plan{' and a level' if self.facts.level_range else ''} only"
+            )
+        plain = extract(self, plan, *level).eval()
+        if level:
+            plain.facts = replace(self.facts, level_range=None)  # type: ignore[assignment]
+        return plain
+
+    def conditioned(self, x: Tensor, at: tuple[Any, ...], sigma: Tensor | None) -> tuple[Any, ...]:
+        """``at`` as level-conditioned layers take it: with the level that it holds already, or else that of ``sigma``.
+
+        Raises:
+            InputError: there is neither, or a level map is not of the size of ``x``.
+        """
+        if self.facts.level_range is None:
+            return at
+        levels = [part for part in at if not isinstance(part, ChannelPlan)]
+        if not levels and sigma is None:
+            raise InputError(f"this network must be told the level of its task, {self.facts.task}, behind the plan")
+        if not levels and sigma is not None:
+            return (*at, self.facts.level(sigma))
+        if isinstance(levels[0], Tensor) and levels[0].ndim == 4 and levels[0].shape[2:] != x.shape[2:]:
+            raise InputError(
+                f"a level map has the size of the picture, {list(x.shape[2:])}, got {list(levels[0].shape[2:])}"
+            )
+        return at
 
 
 def check_picture(x: Tensor, channels: int) -> None:

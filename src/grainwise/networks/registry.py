@@ -3,11 +3,13 @@
 from typing import Any
 
 from grainwise.core.errors import InputError, UnknownNameError
+from grainwise.networks.cfsnet import CFSNet
 from grainwise.networks.half_unet import HalfUNet
+from grainwise.networks.hyperres import HyperRes
 from grainwise.networks.mdrn import MDRN
 from grainwise.networks.network import Network
 
-NETWORKS: dict[str, type[Network]] = {"half_unet": HalfUNet, "mdrn": MDRN}
+NETWORKS: dict[str, type[Network]] = {"half_unet": HalfUNet, "mdrn": MDRN, "hyperres": HyperRes, "cfsnet": CFSNet}
 
 
 def create_network(name: str, config: dict[str, Any] | None = None) -> Network:
