@@ -17,15 +17,29 @@ GRID = 16
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """``clean`` and ``noisy`` [B, 3, H, W], RGB, clean in [0, 1], noisy unclipped; ``sigma`` [B] in image units."""
+    """Clean crops and what became of them.
+
+    Attributes:
+        clean: [B, 3 or 1, H, W], RGB or luma, in [0, 1].
+        noisy: the same, degraded; noise may leave [0, 1].
+        sigma: [B], the noise level in image units; 0 where the degradation is no noise.
+        degradation: [B], its level in the units of its task (noise level, JPEG quality, scale), where the batch says it.
+    """
 
     clean: Tensor
     noisy: Tensor
     sigma: Tensor
+    degradation: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on ``device``."""
-        return Batch(*(t.to(device, non_blocking=True) for t in (self.clean, self.noisy, self.sigma)))
+        tensors = (self.clean, self.noisy, self.sigma, self.degradation)
+        return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in tensors))  # type: ignore[arg-type]
+
+    def __getitem__(self, rows: slice) -> "Batch":
+        """The crops of ``rows``."""
+        tensors = (self.clean, self.noisy, self.sigma, self.degradation)
+        return Batch(*(None if t is None else t[rows] for t in tensors))  # type: ignore[arg-type]
 
 
 class Batches(Protocol):

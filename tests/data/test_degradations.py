@@ -1,0 +1,129 @@
+"""Degradations, and batches of the same crops at several levels."""
+
+import numpy as np
+import pytest
+import torch
+
+from grainwise.core.errors import InputError, UnknownNameError
+from grainwise.core.pictures import Picture, write_picture
+from grainwise.data.corpus import Corpus, corpus_of
+from grainwise.data.degradations import DEGRADATIONS, LevelCrops, LevelCropSettings, to_luma
+
+MIDDLE = {"gaussian": 0.1, "gaussian-as-file": 0.1, "jpeg": 30, "jpeg-444": 30, "bicubic": 3, "bicubic-opencv": 3}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("pictures")
+    rows, columns = np.mgrid[:80, :96]
+    for index in range(3):
+        waves = 128 + 90 * np.sin(rows / (2 + index))[..., None] * np.cos(columns[..., None] / np.array([3, 5, 7]))
+        pixels = waves.clip(0, 255).astype(np.uint8)
+        write_picture(folder / f"{index}.png", pixels, Picture(pixels))
+    return corpus_of([folder], tmp_path_factory.mktemp("cache"), reductions=(1, 2), smallest=32)
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_each_is_a_function_of_its_seed_and_grows_with_the_level(name: str, corpus: Corpus) -> None:
+    degrade, clean = DEGRADATIONS[name], corpus.picture(0)
+    truth = clean.astype(np.float32) / 255
+    ends = np.linspace(degrade.low, degrade.high, 5)[1:]
+    ends = ends[::-1] if degrade.task == "dejpeg" else ends
+    errors = []
+    for level in ends:
+        out = degrade(clean, float(level), np.random.default_rng(3))
+        assert out.shape == clean.shape
+        assert out.dtype == np.float32
+        assert np.array_equal(out, degrade(clean, float(level), np.random.default_rng(3)))
+        errors.append(float(np.square(out - truth).mean()))
+    assert errors == sorted(errors)
+    assert errors[0] > 0
+
+
+def test_noise_is_unclipped_or_as_a_file(corpus: Corpus) -> None:
+    clean, generator = corpus.picture(0), np.random.default_rng
+    free = DEGRADATIONS["gaussian"](clean, 0.4, generator(0))
+    kept = DEGRADATIONS["gaussian-as-file"](clean, 0.4, generator(0))
+    assert float((free - clean / 255).std()) == pytest.approx(0.4, rel=0.02)
+    assert free.min() < 0 < 1 < free.max()
+    np.testing.assert_allclose(kept, np.floor(free.clip(0, 1) * np.float32(255)) / 255, atol=1e-7)
+
+
+def test_scale_one_changes_nothing(corpus: Corpus) -> None:
+    clean = corpus.picture(0)
+    for name in ("bicubic", "bicubic-opencv"):
+        out = DEGRADATIONS[name](clean, 1.0, np.random.default_rng(0))
+        np.testing.assert_allclose(out, clean / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_a_batch_shows_every_crop_at_every_level(name: str, corpus: Corpus) -> None:
+    degrade = DEGRADATIONS[name]
+    levels = (MIDDLE[name], degrade.low + 0.9 * (degrade.high - degrade.low))
+    data = LevelCrops(
+        corpus=corpus, degradation=name, levels=levels, shares={1: 0.5, 2: 0.5} if not degrade.margin else {1: 1}
+    )
+    size = 32
+    first, again, other = (data.batch(size, 3, seed) for seed in ((0, 1), (0, 1), (0, 2)))
+    assert torch.equal(first.noisy, again.noisy)
+    assert not torch.equal(first.clean, other.clean)
+    assert first.clean.shape == first.noisy.shape == (6, 3, size, size)
+    assert first.noisy.dtype == torch.float32
+    assert torch.equal(first.clean[:3], first.clean[3:])
+    assert not torch.equal(first.noisy[:3], first.noisy[3:])
+    assert first.degradation.tolist() == pytest.approx([levels[0]] * 3 + [levels[1]] * 3)
+    assert torch.equal(first.sigma, first.degradation if degrade.task == "denoise" else torch.zeros(6))
+    error = (first.noisy - first.clean).abs().mean((1, 2, 3))
+    assert float(error.min()) > 0
+    assert float(error.max()) < 0.9
+
+
+def test_crops_lie_anywhere_on_the_grid_of_the_blocks(corpus: Corpus) -> None:
+    data = LevelCrops(corpus=corpus, degradation="jpeg", levels=(5,), luma=True)
+    noisy = data.batch(32, 24, (0,)).noisy[:, 0]
+    steps = (noisy[:, :, 1:] - noisy[:, :, :-1]).abs().mean(1)
+    seams = {int(torch.stack([row[phase::8].mean() for phase in range(8)]).argmax()) for row in steps}
+    assert len(seams) > 3
+
+
+def test_luma_is_bt601(corpus: Corpus) -> None:
+    grey = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0]]], np.uint8)
+    assert to_luma(grey)[..., 0].tolist() == [[16, 235, 81]]
+    data = LevelCrops(corpus=corpus, degradation="jpeg", levels=(10, 50), luma=True)
+    batch = data.batch(32, 2, (0,))
+    assert batch.clean.shape == batch.noisy.shape == (4, 1, 32, 32)
+    assert 16 / 255 <= float(batch.clean.min()) <= float(batch.clean.max()) <= 235 / 255 + 1e-6
+
+
+def test_settings_build_and_name_themselves(corpus: Corpus) -> None:
+    assert LevelCropSettings().label == "gaussian:15/35/55/75"
+    settings = LevelCropSettings(degradation="jpeg", levels=(10, 30), luma=True, shares=(0.5, 0.0))
+    assert settings.label == "jpeg:10/30"
+    assert settings.reductions == (1, 2)
+    assert settings.build(corpus).shares == {1: 0.5}
+
+
+def test_rows_of_a_batch(corpus: Corpus) -> None:
+    batch = LevelCropSettings().build(corpus).batch(32, 2, (0,))
+    part = batch[2:4]
+    assert torch.equal(part.noisy, batch.noisy[2:4])
+    assert part.degradation.tolist() == pytest.approx([35 / 255] * 2)
+    assert torch.equal(batch.to(torch.device("cpu")).degradation, batch.degradation)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"degradation": "jpg"}, UnknownNameError, "Did you mean jpeg"),
+        ({"degradation": "jpeg", "levels": (0.5,)}, InputError, "from 5 to 95"),
+        ({"levels": ()}, InputError, "from 0 to 1"),
+        ({"levels": (float("nan"),)}, InputError, "from 0 to 1"),
+        ({"shares": {5: 1.0}}, InputError, "shares"),
+        ({"texture": -1}, InputError, "texture"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    corpus: Corpus, options: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        LevelCrops(corpus=corpus, **{"degradation": "gaussian", "levels": (0.1,), **options})
