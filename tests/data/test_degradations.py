@@ -79,7 +79,7 @@ def test_a_batch_shows_every_crop_at_every_level(name: str, corpus: Corpus) -> N
 
 
 def test_crops_lie_anywhere_on_the_grid_of_the_blocks(corpus: Corpus) -> None:
-    data = LevelCrops(corpus=corpus, degradation="jpeg", levels=(5,), luma=True)
+    data = LevelCrops(corpus=corpus, degradation="jpeg", levels=(5,), luma=True, shares={1: 1.0})
     noisy = data.batch(32, 24, (0,)).noisy[:, 0]
     steps = (noisy[:, :, 1:] - noisy[:, :, :-1]).abs().mean(1)
     seams = {int(torch.stack([row[phase::8].mean() for phase in range(8)]).argmax()) for row in steps}
@@ -89,7 +89,7 @@ def test_crops_lie_anywhere_on_the_grid_of_the_blocks(corpus: Corpus) -> None:
 def test_luma_is_bt601(corpus: Corpus) -> None:
     grey = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0]]], np.uint8)
     assert to_luma(grey)[..., 0].tolist() == [[16, 235, 81]]
-    data = LevelCrops(corpus=corpus, degradation="jpeg", levels=(10, 50), luma=True)
+    data = LevelCrops(corpus=corpus, degradation="jpeg", levels=(10, 50), luma=True, shares={1: 1.0})
     batch = data.batch(32, 2, (0,))
     assert batch.clean.shape == batch.noisy.shape == (4, 1, 32, 32)
     assert 16 / 255 <= float(batch.clean.min()) <= float(batch.clean.max()) <= 235 / 255 + 1e-6
@@ -103,12 +103,14 @@ def test_settings_build_and_name_themselves(corpus: Corpus) -> None:
     assert settings.build(corpus).shares == {1: 0.5}
 
 
-def test_rows_of_a_batch(corpus: Corpus) -> None:
-    batch = LevelCropSettings().build(corpus).batch(32, 2, (0,))
-    part = batch[2:4]
-    assert torch.equal(part.noisy, batch.noisy[2:4])
-    assert part.degradation.tolist() == pytest.approx([35 / 255] * 2)
-    assert torch.equal(batch.to(torch.device("cpu")).degradation, batch.degradation)
+def test_levels_can_be_drawn(corpus: Corpus) -> None:
+    settings = LevelCropSettings(degradation="jpeg", levels=(20, 60), drawn=True)
+    assert settings.label == "jpeg:20-60"
+    batch = settings.build(corpus).batch(32, 12, (0,))
+    assert batch.noisy.shape == batch.clean.shape == (12, 3, 32, 32)
+    values = batch.degradation.tolist()
+    assert 20 <= min(values) < 30 < 50 < max(values) <= 60
+    assert len(set(values)) == 12
 
 
 @pytest.mark.parametrize(
@@ -126,4 +128,4 @@ def test_wrong_settings_are_refused(
     corpus: Corpus, options: dict[str, object], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        LevelCrops(corpus=corpus, **{"degradation": "gaussian", "levels": (0.1,), **options})
+        LevelCrops(corpus=corpus, **{"degradation": "gaussian", "levels": (0.1,), "shares": {1: 1.0}, **options})

@@ -193,12 +193,25 @@ def test_levels_of_the_tasks() -> None:
         assert facts.level(float(mildest)) == 0
         assert facts.level(float(strongest)) == 1
         assert facts.needs_sigma == (task == "denoise")
-        batch = torch.tensor([float(strongest)])
-        assert [float(c) for c in facts.conditions(batch)] == ([] if task == "denoise" else [1.0])
-    with pytest.raises(InputError, match="say it"):
-        facts.conditions(None)
     with pytest.raises(InputError, match="takes no level"):
         HalfUNet().facts.level(0.5)
+
+
+def test_what_a_network_is_told() -> None:
+    sigma, each, one = torch.tensor([0.1, 0.2]), torch.tensor([20.0, 40.0]), torch.tensor(30.0)
+    dejpeg = HyperRes(**SMALL, task="dejpeg")
+    assert [level.tolist() for level in dejpeg.told(sigma, each)[0]] == [pytest.approx([0.8, 0.6])]
+    assert [float(level) for level in dejpeg.told(sigma, one)[0]] == [pytest.approx(0.7)]
+    assert dejpeg.told(sigma, one)[1] == {}
+    with pytest.raises(InputError, match="say it"):
+        dejpeg.told(sigma)
+    for net in (HyperRes(**SMALL), HalfUNet(convs="hyper")):
+        assert net.told(sigma, sigma) == ((), {"sigma": sigma})
+        (level,), named = net.told(sigma, torch.tensor(30 / 255))
+        assert float(level) == pytest.approx(0.4)
+        assert set(named) == ({"sigma"} if isinstance(net, HalfUNet) else set())
+    assert HalfUNet().told(sigma, one) == ((), {"sigma": sigma})
+    assert HyperRes(**SMALL, convs="slim").told(sigma, one) == ((), {})
 
 
 def test_wrong_calls_are_refused() -> None:

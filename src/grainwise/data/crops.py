@@ -23,7 +23,8 @@ class Batch:
         clean: [B, 3 or 1, H, W], RGB or luma, in [0, 1].
         noisy: the same, degraded; noise may leave [0, 1].
         sigma: [B], the noise level in image units; 0 where the degradation is no noise.
-        degradation: [B], its level in the units of its task (noise level, JPEG quality, scale), where the batch says it.
+        degradation: its level in the units of its task (noise level, JPEG quality, scale), where the batch says it: [B], or
+            [] for all.
     """
 
     clean: Tensor
@@ -35,11 +36,6 @@ class Batch:
         """The batch on ``device``."""
         tensors = (self.clean, self.noisy, self.sigma, self.degradation)
         return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in tensors))  # type: ignore[arg-type]
-
-    def __getitem__(self, rows: slice) -> "Batch":
-        """The crops of ``rows``."""
-        tensors = (self.clean, self.noisy, self.sigma, self.degradation)
-        return Batch(*(None if t is None else t[rows] for t in tensors))  # type: ignore[arg-type]
 
 
 class Batches(Protocol):

@@ -3,8 +3,7 @@
 HyperRes (section 3.2) degrades every crop at k levels at once. Everything random is a function of the seed.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Protocol
 
@@ -16,7 +15,7 @@ from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.core.jpeg import through_jpeg
 from grainwise.core.resampling import matlab_resize, opencv_resize
 from grainwise.data.corpus import Corpus
-from grainwise.data.crops import Batch, CropSampler
+from grainwise.data.crops import Batch, CropSettings, CropSource
 from grainwise.networks.tasks import DEJPEG, DENOISE, UPSCALE
 
 Bytes = npt.NDArray[np.uint8]
@@ -25,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255
 
 
-class Degradation(Protocol):
+class LevelDegradation(Protocol):
     """Makes a picture worse.
 
     Attributes:
@@ -59,7 +58,7 @@ class GaussianNoise:
     margin: ClassVar[int] = 0
 
     def __call__(self, clean: Bytes, level: float, generator: np.random.Generator) -> Floats:
-        """See `Degradation`."""
+        """See `LevelDegradation`."""
         noise = generator.standard_normal(clean.shape, np.float32)
         noisy: Floats = clean.astype(np.float32) / np.float32(255) + np.float32(level) * noise
         if self.as_file:
@@ -82,7 +81,7 @@ class JpegArtifacts:
     margin: ClassVar[int] = 16
 
     def __call__(self, clean: Bytes, level: float, generator: np.random.Generator) -> Floats:
-        """See `Degradation`; nothing is random."""
+        """See `LevelDegradation`; nothing is random."""
         return through_jpeg(clean, round(level), subsample=self.subsample).astype(np.float32) / np.float32(255)
 
 
@@ -102,7 +101,7 @@ class LowResolution:
     margin: ClassVar[int] = 12
 
     def __call__(self, clean: Bytes, level: float, generator: np.random.Generator) -> Floats:
-        """See `Degradation`; nothing is random."""
+        """See `LevelDegradation`; nothing is random."""
         picture = clean.astype(np.float32)
         height, width = clean.shape[:2]
         if self.antialias:
@@ -116,7 +115,7 @@ class LowResolution:
         return out
 
 
-DEGRADATIONS: MappingProxyType[str, Degradation] = MappingProxyType(
+DEGRADATIONS: MappingProxyType[str, LevelDegradation] = MappingProxyType(
     {
         "gaussian": GaussianNoise(),
         "gaussian-as-file": GaussianNoise(as_file=True),
@@ -135,60 +134,50 @@ def to_luma(pixels: Bytes) -> Bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LevelCrops:
+class LevelCrops(CropSource):
     """Makes batches that show every crop at every level.
 
     Args:
-        corpus: the pictures.
         degradation: a name of `DEGRADATIONS`.
         levels: in the units of its task; k of them.
+        drawn: show each crop once, at a level drawn uniformly between the least and the greatest of ``levels``.
         luma: crops of one channel, BT.601 luma, instead of RGB.
-        shares, texture: see `grainwise.data.crops.NoisyCrops`.
     """
 
-    corpus: Corpus
     degradation: str
     levels: tuple[float, ...]
+    drawn: bool = False
     luma: bool = False
-    shares: Mapping[int, float] = field(default_factory=lambda: {1: 1.0})
-    texture: float = 1.0
-    _samplers: dict[int, CropSampler] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse degradations, levels and shares that do not exist."""
+        """Refuse degradations and levels that do not exist."""
+        super().__post_init__()
         check_levels(self.degradation, self.levels)
-        held = {entry.reduction for entry in self.corpus.entries}
-        if not set(self.shares) <= held or min(self.shares.values(), default=0) <= 0 or self.texture < 0:
-            raise InputError(
-                f"shares are positive, for reductions among {sorted(held)}, and texture is at least 0, "
-                f"got {dict(self.shares)} and {self.texture}"
-            )
 
     def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
-        """``count`` crops at each of the k levels: k * count rows, all crops at the first level first."""
+        """``count`` crops at each of the k levels: k * count rows, all crops at the first level first.
+
+        Where the levels are drawn, ``count`` rows, each at its own level.
+        """
         degrade = DEGRADATIONS[self.degradation]
-        sampler = self._sampler(size + degrade.margin)
         generator = np.random.default_rng(seed)
         clean: list[Bytes] = []
-        worse: list[list[Floats]] = [[] for _ in self.levels]
-        for _ in range(count):
-            crop = sampler.draw(generator)
-            crop = to_luma(crop) if self.luma else crop
+        worse: list[list[Floats]] = []
+        levels: list[list[float]] = []
+        for drawn in self.draw(size + degrade.margin, count, generator):
+            crop = to_luma(drawn) if self.luma else drawn
             top, left = generator.integers(0, degrade.margin + 1, 2)
             inside = (slice(top, top + size), slice(left, left + size))
             clean.append(crop[inside])
-            for rows, level in zip(worse, self.levels, strict=True):
-                rows.append(degrade(crop, level, generator)[inside])
+            levels.append(
+                [float(generator.uniform(min(self.levels), max(self.levels)))] if self.drawn else list(self.levels)
+            )
+            worse.append([degrade(crop, level, generator)[inside] for level in levels[-1]])
         pixels = torch.from_numpy(np.stack(clean)).permute(0, 3, 1, 2).float().div_(255)
-        noisy = torch.from_numpy(np.stack([row for rows in worse for row in rows])).permute(0, 3, 1, 2).contiguous()
-        levels = torch.tensor(self.levels, dtype=torch.float32).repeat_interleave(count)
-        sigma = levels if degrade.task == DENOISE else torch.zeros_like(levels)
-        return Batch(pixels.repeat(len(self.levels), 1, 1, 1), noisy, sigma, levels)
-
-    def _sampler(self, size: int) -> CropSampler:
-        if size not in self._samplers:
-            self._samplers[size] = CropSampler(self.corpus, size, shares=self.shares, texture=self.texture)
-        return self._samplers[size]
+        noisy = torch.from_numpy(np.stack([row for rows in zip(*worse, strict=True) for row in rows]))
+        level = torch.tensor(levels, dtype=torch.float32).T.flatten()
+        sigma = level if degrade.task == DENOISE else torch.zeros_like(level)
+        return Batch(pixels.repeat(len(levels[0]), 1, 1, 1), noisy.permute(0, 3, 1, 2).contiguous(), sigma, level)
 
 
 def check_levels(degradation: str, levels: tuple[float, ...]) -> None:
@@ -201,14 +190,14 @@ def check_levels(degradation: str, levels: tuple[float, ...]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LevelCropSettings:
-    """See `LevelCrops`; ``shares`` belong to the reductions 1, 2, 3 and so on."""
+class LevelCropSettings(CropSettings):
+    """See `LevelCrops`."""
 
     degradation: str = "gaussian"
     levels: tuple[float, ...] = (15 / 255, 35 / 255, 55 / 255, 75 / 255)
+    drawn: bool = False
     luma: bool = False
     shares: tuple[float, ...] = (1.0,)
-    texture: float = 1.0
 
     def __post_init__(self) -> None:
         """See `check_levels`."""
@@ -218,21 +207,17 @@ class LevelCropSettings:
     def label(self) -> str:
         """The degradation and its levels as protocols write them."""
         unit = 255 if DEGRADATIONS[self.degradation].task == DENOISE else 1
-        return f"{self.degradation}:{'/'.join(f'{unit * level:g}' for level in self.levels)}"
-
-    @property
-    def reductions(self) -> tuple[int, ...]:
-        """The reductions of the corpus that it names."""
-        return tuple(range(1, len(self.shares) + 1))
+        shown = (min(self.levels), max(self.levels)) if self.drawn else self.levels
+        return f"{self.degradation}:{('-' if self.drawn else '/').join(f'{unit * level:g}' for level in shown)}"
 
     def build(self, corpus: Corpus) -> LevelCrops:
         """The batches of these settings."""
-        shares = {reduction: share for reduction, share in enumerate(self.shares, 1) if share > 0}
         return LevelCrops(
             corpus=corpus,
             degradation=self.degradation,
             levels=self.levels,
+            drawn=self.drawn,
             luma=self.luma,
-            shares=shares,
+            shares=self.share_of_reduction,
             texture=self.texture,
         )

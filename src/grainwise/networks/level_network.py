@@ -20,6 +20,11 @@ class LevelNetwork(Network):
             plain.facts = replace(self.facts, level_range=None, needs_sigma=False)  # type: ignore[assignment]
         return plain
 
+    def told(self, sigma: Tensor, degradation: Tensor | None = None) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """See `Network.told`: a level, or sigma, never both."""
+        at, named = super().told(sigma, degradation)
+        return at, {} if at else named
+
     def arguments(
         self, x: Tensor, at: tuple[Any, ...], sigma: Tensor | None
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

@@ -60,18 +60,6 @@ class Facts:
         start, end = self.level_range
         return (value - start) / (end - start)
 
-    def conditions(self, degradation: Tensor | None) -> tuple[Tensor, ...]:
-        """What follows the plan in a call: the level of ``degradation`` [B], where the network is not told sigma instead.
-
-        Raises:
-            InputError: the network needs a level and ``degradation`` is None.
-        """
-        if self.level_range is None or self.needs_sigma:
-            return ()
-        if degradation is None:
-            raise InputError(f"this network is told the level of its task, {self.task}; give batches that say it")
-        return (self.level(degradation),)
-
 
 class Network(nn.Module, ABC):
     """A slimmable network: ``net(x, plan, sigma=sigma)``; ``net.extract(plan)(x, sigma=sigma)`` is the same, plain.
@@ -138,6 +126,24 @@ class Network(nn.Module, ABC):
         if level:
             plain.facts = replace(self.facts, level_range=None)  # type: ignore[assignment]
         return plain
+
+    def told(self, sigma: Tensor, degradation: Tensor | None = None) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """What follows the plan in a call, by position and by name: ``net(x, plan, *at, **named)``.
+
+        Args:
+            sigma: noise level in image units, for the networks that need it.
+            degradation: its level in the units of the task, [B], or [] for all pictures; [] has kernels merged once. A
+                network that takes its level from sigma listens to [] alone.
+
+        Raises:
+            InputError: the network takes its level from ``degradation``, and it is None.
+        """
+        named = self.facts.given(sigma)
+        if self.facts.level_range is None or (named and (degradation is None or degradation.ndim > 0)):
+            return (), named
+        if degradation is None:
+            raise InputError(f"this network is told the level of its task, {self.facts.task}; give batches that say it")
+        return (self.facts.level(degradation),), named
 
     def conditioned(self, x: Tensor, at: tuple[Any, ...], sigma: Tensor | None) -> tuple[Any, ...]:
         """``at`` as level-conditioned layers take it: with the level that it holds already, or else that of ``sigma``.

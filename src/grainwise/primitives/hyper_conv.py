@@ -147,7 +147,13 @@ def level_at(level: Tensor, height: int, width: int, reduction: int) -> Tensor:
 
 
 class ConditionedKernel(SlimKernel):
-    """A slimmable convolution whose kernel depends on a level: ``layer(x, plan, level)``."""
+    """A slimmable convolution whose kernel depends on a level: ``layer(x, plan, level)``.
+
+    Attributes:
+        modulation: names of the parameters that enter with the level alone; at level 0 they change nothing.
+    """
+
+    modulation: tuple[str, ...]
 
     @abstractmethod
     def terms(self, plan: ChannelPlan) -> Terms:
@@ -258,6 +264,9 @@ class HyperKernel(ConditionedKernel):
         if order not in (1, 2):
             raise InputError(f"the order of a kernel in the level is 1 or 2, got {order!r}")
         self.order = order
+        self.modulation = tuple(
+            f"{kind}_{name}" for name in ("slope", "curvature")[:order] for kind in ("weight", "bias")
+        )
         for name in ("slope", "curvature")[:order]:
             self.register_parameter(f"weight_{name}", nn.Parameter(torch.zeros_like(self.weight)))
             bias = None if self.bias is None else nn.Parameter(torch.zeros_like(self.bias))

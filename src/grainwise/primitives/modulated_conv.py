@@ -41,6 +41,8 @@ class AdaFMKernel(ChannelwiseKernel):
         shape, options: the arguments of the slimmable layer of the same form.
     """
 
+    modulation = ("gain", "offset")
+
     def __init__(self, *shape: Any, **options: Any) -> None:
         """Add the filter."""
         super().__init__(*shape, **options)
@@ -62,6 +64,8 @@ class ScaledKernel(ChannelwiseKernel):
     Args:
         shape, options: the arguments of the slimmable layer of the same form.
     """
+
+    modulation = ("scale_slope",)
 
     def __init__(self, *shape: Any, **options: Any) -> None:
         """Add the linear function."""

@@ -246,9 +246,10 @@ class StudentMethod(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of one step: ``loss`` is the sum of ``clean`` and ``teacher0``, ``teacher1``."""
-        plan, told = self.network.space.widest, self.network.facts.given(batch.sigma)
+        plan = self.network.space.widest
+        at, told = self.network.told(batch.sigma, batch.degradation)
         lessons = self.teaching.lessons(batch, step)
-        answer = answer_of(self.network, self.teaching.taps, batch.noisy, plan, **told)
+        answer = answer_of(self.network, self.teaching.taps, batch.noisy, plan, *at, **told)
         losses = {"clean": self.distance(answer.output, batch.clean)}
         losses |= {f"teacher{index}": pull for index, pull in enumerate(lessons.pulls(answer, batch.clean))}
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
@@ -355,11 +356,12 @@ def feature_widths(network: Network, teacher: Teacher, taps: Sequence[str]) -> l
     if not taps:
         return []
     x = torch.full((1, network.facts.channels, 32, 32), 0.5)
-    batch = Batch(x, x, torch.zeros(1))
+    levels = network.facts.level_range
+    batch = Batch(x, x, torch.zeros(1), None if levels is None else torch.tensor(levels[1]))
     training = network.training
     with torch.no_grad():
-        told = network.facts.given(batch.sigma)
-        answer = answer_of(network.eval(), taps, batch.noisy, network.space.widest, **told)
+        at, told = network.told(batch.sigma, batch.degradation)
+        answer = answer_of(network.eval(), taps, batch.noisy, network.space.widest, *at, **told)
         network.train(training)
         lesson = teacher(batch, ())
     return [(mine.shape[1], theirs.shape[1]) for mine, theirs in zip(answer.features, lesson.features, strict=True)]

@@ -33,7 +33,8 @@ class HeldOut:
         with torch.inference_mode():
             for part in self.parts:
                 batch = part.to(device)
-                output = plain(batch.noisy, **network.facts.given(batch.sigma)).float().clamp(0, 1).mul(255).round()
+                at, told = network.told(batch.sigma, batch.degradation)
+                output = plain(batch.noisy, *at, **told).float().clamp(0, 1).mul(255).round()
                 error = (output - batch.clean * 255).square().mean((1, 2, 3)).clamp(min=1e-10)
                 scores.append(10 * torch.log10(255**2 / error))
         return float(torch.cat(scores).mean())

@@ -128,13 +128,13 @@ class SupernetMethod(nn.Module):
         plans = {"largest": space.widest} | {f"random{index}": plan for index, plan in enumerate(random)}
         plans["smallest"] = space.narrowest
         lessons = self.teaching.lessons(batch, step)
-        told = self.network.facts.given(batch.sigma)
+        at, told = self.network.told(batch.sigma, batch.degradation)
         losses: dict[str, Tensor] = {}
         seniors: list[Answer] = []
         for name, plan in plans.items():
             taught = self._taught(name)
             taps = self.teaching.taps if taught else ()
-            answer = answer_of(self.network, taps, batch.noisy, plan, **told)
+            answer = answer_of(self.network, taps, batch.noisy, plan, *at, **told)
             senior = self._senior(name, step)
             if senior is None:
                 losses[name] = self.distance(answer.output, batch.clean)
