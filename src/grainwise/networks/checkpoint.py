@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from grainwise.core.errors import InputError, PlanError, UnknownNameError, WeightsError
 from grainwise.core.files import whole_file
+from grainwise.networks.level_estimator import LevelEstimator
 from grainwise.networks.network import Network
 from grainwise.networks.registry import create_network, name_of
 from grainwise.primitives.channels import ChannelPlan
@@ -83,10 +85,18 @@ class Weights:
 
 def save_weights(path: Path, network: Network, card: Card) -> None:
     """Write the weights in half precision, with their spec and card."""
-    header = {"format": FORMAT, "network": name_of(network), "config": network.config, "card": asdict(card)}
-    tensors = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
+    _write(path, network, {"network": name_of(network), "config": network.config, "card": asdict(card)})
+
+
+def save_estimator(path: Path, estimator: LevelEstimator, card: Card) -> None:
+    """Write a level estimator in half precision, with its configuration and card; the card recommends no plans."""
+    _write(path, estimator, {"estimator": True, "config": estimator.config, "card": asdict(card)})
+
+
+def _write(path: Path, module: nn.Module, header: dict[str, Any]) -> None:
+    tensors = {name: value.detach().cpu().half().contiguous() for name, value in module.state_dict().items()}
     with whole_file(path) as temporary:
-        save_file(tensors, temporary, {"grainwise": json.dumps(header)})
+        save_file(tensors, temporary, {"grainwise": json.dumps({"format": FORMAT, **header})})
 
 
 def load_weights(name_or_path: str | Path) -> Weights:
@@ -105,6 +115,50 @@ def load_weights(name_or_path: str | Path) -> Weights:
                 f"there is no weights file {path}; give the path of one, or a name: {', '.join(SHIPPED)}"
             )
         raise UnknownNameError("model", str(name_or_path), SHIPPED)
+    header, tensors = _read(path)
+    if "estimator" in header:
+        raise WeightsError(f"{path} holds a level estimator, not a network; open it with load_estimator")
+    try:
+        network = create_network(header["network"], header["config"])
+        network.load_state_dict(tensors)
+        card = _card(header["card"])
+        weights = Weights(path.stem, network.eval().requires_grad_(False), card)
+        if not weights.plans():
+            raise WeightsError(f"{path} recommends no plan; save it with at least one in its card")
+    except _LIES as error:
+        raise _lie(path, "network", error) from None
+    return weights
+
+
+def load_estimator(path: Path) -> tuple[LevelEstimator, Card]:
+    """Load a level estimator and its card.
+
+    Raises:
+        WeightsError: the file is missing, damaged, not one of grainwise, of a newer version of it, or holds a network.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file {path}; give the path of a level estimator")
+    header, tensors = _read(path)
+    if "estimator" not in header:
+        raise WeightsError(f"{path} holds a network, not a level estimator; open it with load_weights")
+    try:
+        estimator = LevelEstimator(**header["config"])
+        estimator.load_state_dict(tensors)
+        return estimator.eval().requires_grad_(False), _card(header["card"])
+    except _LIES as error:
+        raise _lie(path, "estimator", error) from None
+
+
+_LIES = (ValueError, KeyError, TypeError, RuntimeError, InputError, PlanError)
+
+
+def _lie(path: Path, kind: str, error: Exception) -> WeightsError:
+    message = " ".join(str(error).split())
+    return WeightsError(f"{path} does not hold the {kind} that its header describes ({message}); get it anew")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The header and the tensors of a file of grainwise."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("grainwise")
@@ -113,26 +167,13 @@ def load_weights(name_or_path: str | Path) -> Weights:
         raise WeightsError(f"{path} is no readable weights file ({error}); get it anew") from None
     if text is None:
         raise WeightsError(f"{path} is a safetensors file, but not one of grainwise: its header has no such entry")
-    return _build(path, text, tensors)
-
-
-def _build(path: Path, text: str, tensors: dict[str, torch.Tensor]) -> Weights:
     try:
-        header: dict[str, Any] = json.loads(text)
+        header = json.loads(text)
         if header["format"] > FORMAT:
             raise WeightsError(f"{path} has format {header['format']}, this grainwise reads up to {FORMAT}; update it")
-        network = create_network(header["network"], header["config"])
-        network.load_state_dict(tensors)
-        card = _card(header["card"])
-        weights = Weights(path.stem, network.eval().requires_grad_(False), card)
-        if not weights.plans():
-            raise WeightsError(f"{path} recommends no plan; save it with at least one in its card")
-    except (ValueError, KeyError, TypeError, RuntimeError, InputError, PlanError) as error:
-        message = " ".join(str(error).split())
-        raise WeightsError(
-            f"{path} does not hold the network that its header describes ({message}); get it anew"
-        ) from None
-    return weights
+    except _LIES as error:
+        raise _lie(path, "network", error) from None
+    return header, tensors
 
 
 def _card(fields: dict[str, Any]) -> Card:
