@@ -6,7 +6,6 @@ share state but a cache of extracted networks, so that one denoiser serves many 
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,18 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from grainwise.core.errors import Cancelled, InputError
+from grainwise.core.errors import InputError
 from grainwise.core.image import as_hwc, like_input
 from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import machine, memory
 from grainwise.runtime.budget import choose_plan
 from grainwise.runtime.noise_level import MAP_HALO, NoiseEstimate, estimate_noise
+from grainwise.runtime.pixels import Image, ProgressCallback, tell, to_pixels, to_tensor
 from grainwise.runtime.tiles import Box, Tile, plan_tiles
-
-Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.floating]
-ProgressCallback = Callable[[float], object]
-"""Called with the finished share of the work, 0 to 1; returning False cancels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +157,7 @@ class Denoiser:
         no_tiles: tuple[Tile, ...] = ()
         if level.mean == 0:
             out, tiles = pixels.copy(), no_tiles
-            _tell(progress, 1.0)
+            tell(progress, 1.0)
         else:
             out = np.empty_like(pixels, order="C")
             tiles = self._tiles(pixels, choice.plan)
@@ -227,25 +223,19 @@ class Denoiser:
         done = 0
         with torch.inference_mode():
             for tile in tiles:
-                x = _to_tensor(pixels[tile.read.slices], self.device)
+                x = to_tensor(pixels[tile.read.slices], self.device)
                 y = network(x, sigma=level.of(tile.read, pixels, self.device))
                 inner = tile.write.within(tile.read)
-                out[tile.write.slices] = _to_pixels(y[0, :, *inner.slices], out)
+                out[tile.write.slices] = to_pixels(y[0, :, *inner.slices], out)
                 done += tile.read.area
                 if self.max_memory is not None:
                     del x, y
                     machine.release_memory()
-                _tell(progress, done / total)
+                tell(progress, done / total)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
-def _tell(progress: ProgressCallback | None, share: float) -> None:
-    answer = None if progress is None else progress(share)
-    if answer is not None and not answer:
-        raise Cancelled(f"cancelled after {100 * share:.0f} % of the picture")
 
 
 class _Level:
@@ -288,31 +278,7 @@ class _Level:
                 min(width, box.right + MAP_HALO),
             )
             inner = box.within(outer)
-            level = self.curve.map(_to_tensor(pixels[outer.slices], device))[:, :, *inner.slices]
+            level = self.curve.map(to_tensor(pixels[outer.slices], device))[:, :, *inner.slices]
         else:
             return torch.full((1,), self.mean, device=device)
         return (level * self.strength).clamp(max=self.greatest)
-
-
-def _to_tensor(tile: Image, device: torch.device) -> Tensor:
-    """HWC pixels as [1, 3, H, W] float32 in [0, 1]; grey in all three channels."""
-    x = torch.from_numpy(np.array(tile, order="C")).to(device).permute(2, 0, 1)[None].float()
-    if tile.dtype.kind == "u":
-        x = x / _white(tile)
-    return x.expand(-1, 3, -1, -1)
-
-
-def _to_pixels(y: Tensor, like: Image) -> Image:
-    """[3, H, W] as HWC of the dtype and channels of ``like``: integers clipped and rounded."""
-    if like.shape[2] == 1:
-        y = y.mean(0, keepdim=True)
-    if like.dtype.kind == "u":
-        y = (y.clamp(0, 1) * _white(like)).round_()
-        y = y.to(torch.uint8 if like.dtype == np.uint8 else torch.int32)
-    pixels: Image = np.asarray(y.permute(1, 2, 0).cpu().numpy(), dtype=like.dtype)  # type: ignore[assignment]
-    return pixels
-
-
-def _white(pixels: Image) -> float:
-    """The value of white in an integer picture."""
-    return 255.0 if pixels.dtype == np.uint8 else 65535.0

@@ -80,16 +80,32 @@ def plan_tiles(
     )
 
 
+def tile_of(box: Box, height: int, width: int, *, halo: int, multiple: int, least_pixels: int = 1) -> Tile:
+    """The one tile that writes ``box`` of a picture; the arguments are those of `plan_tiles`.
+
+    Raises:
+        InputError: the box is empty or not inside the picture.
+    """
+    if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
+        raise InputError(f"a part of a picture of {height}x{width} pixels lies inside it, got {box}")
+    least = least_side(height, width, least_pixels)
+    top, bottom = _reach(box.top, box.bottom, height, halo, multiple, least)
+    left, right = _reach(box.left, box.right, width, halo, multiple, least)
+    return Tile(Box(top, bottom, left, right), box)
+
+
 def _spans(length: int, size: int, halo: int, multiple: int, least: int) -> list[tuple[int, int, int, int]]:
     """(read start, read end, write start, write end) along one side; the tiles are made alike in size."""
     count = -(-length // size)
     step = -(-length // count)
     step += -step % multiple
-    spans = []
-    for start in range(0, length, step):
-        end = min(start + step, length)
-        last = min(length, end + halo)
-        first = max(0, min(start - halo, last - least))
-        first -= first % multiple
-        spans.append((first, min(length, max(last, first + least)), start, end))
-    return spans
+    ends = [(start, min(start + step, length)) for start in range(0, length, step)]
+    return [(*_reach(start, end, length, halo, multiple, least), start, end) for start, end in ends]
+
+
+def _reach(start: int, end: int, length: int, halo: int, multiple: int, least: int) -> tuple[int, int]:
+    """What to read for ``start`` to ``end`` along a side of ``length``: the halo too, and at least ``least`` pixels."""
+    last = min(length, end + halo)
+    first = max(0, min(start - halo, last - least))
+    first -= first % multiple
+    return first, min(length, max(last, first + least))
