@@ -91,7 +91,7 @@ class TestNoise:
 
 class TestRegistry:
     def test_names(self):
-        assert set(PROTOCOLS) == {"rgb-u8", "rgb-u8-clipped", "y-bt601"}
+        assert set(PROTOCOLS) == {"rgb-u8", "rgb-u8-clipped", "rgb-u8-truncated", "y-bt601"}
         assert all(get_protocol(name) is protocol for name, protocol in PROTOCOLS.items())
 
     def test_unknown_names_show_near_ones(self):

@@ -26,7 +26,9 @@ def evaluate(
     ] = None,
     model: Model = "default",
     budget: Budget = "balanced",
-    protocol: Annotated[str, typer.Option(help="rgb-u8, rgb-u8-clipped or y-bt601:BORDER.")] = "rgb-u8",
+    protocol: Annotated[
+        str, typer.Option(help="rgb-u8, rgb-u8-clipped, rgb-u8-truncated or y-bt601:BORDER.")
+    ] = "rgb-u8",
     blind: Annotated[bool, typer.Option(help="Estimate the noise level instead of telling it.")] = False,
     limit: Annotated[int | None, typer.Option(help="Take the first so many pictures.")] = None,
     submission: Annotated[
