@@ -62,6 +62,9 @@ def test_wrong_plans_and_routes_are_refused() -> None:
         RoutedHalfUNet(NET, [PLANS[0], other])
     with pytest.raises(InputError, match="differ in level0 alone"):
         RoutedHalfUNet(NET, [])
+    conditioned = HalfUNet(widths=((16, 24), (16,)), blocks=(1, 1), convs="hyper")
+    with pytest.raises(InputError, match="depend on a level"):
+        RoutedHalfUNet(conditioned, [conditioned.space.widest])
     x = noisy(100, 70)
     with pytest.raises(InputError, match="needs a route"):
         ROUTED(x, torch.zeros(1, 2, dtype=torch.int64), sigma=SIGMA)

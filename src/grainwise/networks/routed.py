@@ -42,6 +42,8 @@ class RoutedHalfUNet(nn.Module):
         finest, *coarser = network.space.dims
         if not plans or len({tuple(plan[dim.name] for dim in coarser) for plan in plans}) != 1:
             raise InputError(f"routed plans differ in {finest.name} alone, got {', '.join(map(str, plans))}")
+        if network.facts.level_range is not None:
+            raise InputError("a network whose kernels depend on a level is not routed; give one of plain convolutions")
         extracted = [network.extract(plan) for plan in plans]
         if not all(isinstance(block, ResidualBlock) for net in extracted for block in _fine_blocks(net)):
             raise InputError("only a network of residual blocks can be routed")
