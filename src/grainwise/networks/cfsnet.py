@@ -56,7 +56,7 @@ class Gains(SlimLayer):
     def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
         """With a level, the gains of that level; without, what still takes it."""
         slopes = self.slopes().detach()
-        return FixedGains(gains_of(slopes, single_level(rest[0]), 1)) if rest else LevelGains(slopes)
+        return FixedGains(slopes * single_level(rest[0])) if rest else LevelGains(slopes)
 
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
         """None: the gains are made once for each level."""
@@ -94,14 +94,13 @@ class FixedGains(nn.Module):
     """Gains of an extracted network at one level."""
 
     def __init__(self, gains: Tensor) -> None:
-        """Keep them, [blocks, 1, C, 1, 1]."""
+        """Keep them, [blocks, C]."""
         super().__init__()
         self.gains = nn.Parameter(gains.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same for every picture."""
-        gains: Tensor = self.gains
-        return gains
+        """The same for every picture, [blocks, 1, C, 1, 1]."""
+        return self.gains[:, None, :, None, None]
 
 
 class CoupledBlock(nn.Module):
@@ -173,8 +172,8 @@ class CFSNet(LevelNetwork):
         return self._config
 
     def bytes_per_pixel(self, plan: ChannelPlan, itemsize: int) -> float:
-        """Picture and result, and nine copies of the stream at full resolution."""
-        return 64 + 9 * plan["stream"] * itemsize
+        """Picture and result, and twelve copies of the stream at full resolution, those of a level map included."""
+        return 64 + 12 * plan["stream"] * itemsize
 
     def forward(self, x: Tensor, *at: Any, sigma: Tensor | None = None) -> Tensor:
         """See `HyperRes.forward`."""
