@@ -38,7 +38,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     corpus = corpus_of([args.train], Path(".cache/corpus"), reductions=(1,), smallest=128)
-    data = LevelCrops(corpus=corpus, degradation="gaussian", levels=(0, GREATEST), drawn=True, texture=0.0)
+    noise = {"degradation": "gaussian", "levels": (0, GREATEST), "drawn": True}
+    data = LevelCrops(corpus=corpus, shares={1: 1.0}, texture=0.0, **noise)
     config = LoopConfig(steps=args.steps, batch=args.batch, crops=((0, 128),), learning_rate=5e-4, warmup=50)
     estimator = LevelEstimator(level_range=(0, GREATEST), width=args.width)
     start = time.perf_counter()

@@ -34,7 +34,7 @@ def test_it_learns_and_leaves_a_file(corpus: Corpus, tmp_path: Path) -> None:
     torch.manual_seed(0)
     estimator = LevelEstimator(width=4)
     losses: list[float] = []
-    data = LevelCrops(corpus=corpus, degradation="gaussian", levels=(0, 75 / 255), drawn=True)
+    data = LevelCrops(corpus=corpus, degradation="gaussian", levels=(0, 75 / 255), drawn=True, shares={1: 1.0})
     config = LoopConfig(steps=60, batch=6, crops=((0, 128),), warmup=5, precision="fp32", learning_rate=5e-3)
     path = train_estimator(estimator, data, config, tmp_path, **CARD, report=lambda p: losses.append(p.losses["loss"]))
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
@@ -48,7 +48,7 @@ def test_the_loss_is_the_error_of_the_level(corpus: Corpus) -> None:
     batch = NoisyCrops(corpus=corpus, shares={1: 1.0}).batch(128, 3, (0,))
     expected = (estimator(batch.noisy) - batch.sigma * 255 / 75).abs().mean()
     torch.testing.assert_close(EstimatorMethod(estimator)(batch, 0)["loss"], expected)
-    batch = LevelCrops(corpus=corpus, degradation="jpeg", levels=(10, 50)).batch(128, 1, (0,))
+    batch = LevelCrops(corpus=corpus, degradation="jpeg", levels=(10, 50), shares={1: 1.0}).batch(128, 1, (0,))
     estimator = LevelEstimator(task="dejpeg", width=4)
     expected = (estimator(batch.noisy) - torch.tensor([0.9, 0.5])).abs().mean()
     torch.testing.assert_close(EstimatorMethod(estimator)(batch, 0)["loss"], expected)
