@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 import grainwise
 from grainwise.core.errors import UnknownNameError, WeightsError
 from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
+from grainwise.networks.gain_predictor import GainPredictor
 from grainwise.networks.half_unet import HalfUNet
 
 PLAN = "level0=16,level1=16"
@@ -43,6 +44,23 @@ def test_a_file_describes_and_restores_its_network(saved: Path) -> None:
     for key, value in original.state_dict().items():
         assert torch.equal(weights.network.state_dict()[key], value)
     assert header(saved)["network"] == "half_unet"
+
+
+def test_a_predictor_travels_with_its_network(saved: Path) -> None:
+    assert load_weights(saved).predictor is None
+    weights = load_weights(saved)
+    predictor = GainPredictor([["level0=16,level1=16", "level0=24,level1=16"]], hidden=4)
+    predictor.scale.fill_(0.1)
+    save_weights(saved, weights.network, CARD, predictor)
+    again = load_weights(saved).predictor
+    assert again is not None
+    assert again.families == predictor.families
+    for name, value in predictor.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    wrong = GainPredictor([["level0=16,level1=17"]], hidden=4)
+    save_weights(saved, weights.network, CARD, wrong)
+    with pytest.raises(WeightsError, match="does not hold the network"):
+        load_weights(saved)
 
 
 def rewritten(path: Path, **changes: object) -> None:

@@ -4,9 +4,11 @@ The header holds one JSON object under the key ``grainwise``: the network's name
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch import nn
 
 from grainwise.core.errors import InputError, PlanError, UnknownNameError, WeightsError
 from grainwise.core.files import whole_file
+from grainwise.networks.gain_predictor import GainPredictor
 from grainwise.networks.level_estimator import LevelEstimator
 from grainwise.networks.network import Network
 from grainwise.networks.registry import create_network, name_of
@@ -24,6 +27,7 @@ from grainwise.primitives.channels import ChannelPlan
 FORMAT = 1
 SHIPPED = ("default",)
 """Names of the weights inside the package."""
+_PREDICTOR = "predictor."
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +76,26 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A network with its weights, and the card of the file that they came from."""
+    """A network with its weights, the card of the file that they came from, and what predicts where width pays, if any."""
 
     name: str
     network: Network
     card: Card
+    predictor: GainPredictor | None = None
 
     def plans(self) -> dict[ChannelPlan, MeasuredPlan]:
         """The recommended plans, cheapest first."""
         return {self.network.space.parse(measured.plan): measured for measured in self.card.plans}
 
 
-def save_weights(path: Path, network: Network, card: Card) -> None:
-    """Write the weights in half precision, with their spec and card."""
-    _write(path, network, {"network": name_of(network), "config": network.config, "card": asdict(card)})
+def save_weights(path: Path, network: Network, card: Card, predictor: GainPredictor | None = None) -> None:
+    """Write the weights in half precision, with their spec and card, and the predictor's as they are."""
+    header = {"network": name_of(network), "config": network.config, "card": asdict(card)}
+    extra = {}
+    if predictor is not None:
+        header["predictor"] = predictor.config
+        extra = {f"{_PREDICTOR}{name}": value for name, value in predictor.state_dict().items()}
+    _write(path, network, header, extra)
 
 
 def save_estimator(path: Path, estimator: LevelEstimator, card: Card) -> None:
@@ -93,8 +103,11 @@ def save_estimator(path: Path, estimator: LevelEstimator, card: Card) -> None:
     _write(path, estimator, {"estimator": True, "config": estimator.config, "card": asdict(card)})
 
 
-def _write(path: Path, module: nn.Module, header: dict[str, Any]) -> None:
+def _write(
+    path: Path, module: nn.Module, header: dict[str, Any], extra: Mapping[str, torch.Tensor] = MappingProxyType({})
+) -> None:
     tensors = {name: value.detach().cpu().half().contiguous() for name, value in module.state_dict().items()}
+    tensors |= {name: value.detach().cpu().contiguous() for name, value in extra.items()}
     with whole_file(path) as temporary:
         save_file(tensors, temporary, {"grainwise": json.dumps({"format": FORMAT, **header})})
 
@@ -120,9 +133,15 @@ def load_weights(name_or_path: str | Path) -> Weights:
         raise WeightsError(f"{path} holds a level estimator, not a network; open it with load_estimator")
     try:
         network = create_network(header["network"], header["config"])
+        predictor = GainPredictor(**header["predictor"]) if "predictor" in header else None
+        if predictor is not None:
+            held = [name for name in tensors if name.startswith(_PREDICTOR)]
+            predictor.load_state_dict({name.removeprefix(_PREDICTOR): tensors.pop(name) for name in held})
+            predictor.plans(network.space)
+            predictor.eval().requires_grad_(False)
         network.load_state_dict(tensors)
         card = _card(header["card"])
-        weights = Weights(path.stem, network.eval().requires_grad_(False), card)
+        weights = Weights(path.stem, network.eval().requires_grad_(False), card, predictor)
         if not weights.plans():
             raise WeightsError(f"{path} recommends no plan; save it with at least one in its card")
     except _LIES as error:
