@@ -60,10 +60,11 @@ def train(
             ends = {"narrowest": live.space.narrowest, "widest": live.space.widest}
             return {name: held_out.psnr(live, plan) for name, plan in ends.items()}
 
+        batches = chosen.crops.build(corpus)
         result = loop.train(
             chosen.loop,
             chosen.method.build(network, seed=chosen.loop.seed),
-            chosen.crops.build(corpus),
+            batches,
             out,
             resume=resume,
             validate=validate,
@@ -72,7 +73,7 @@ def train(
     if main_process:
         command = " ".join(["grainwise train", recipe, *(f"--set {shlex.quote(change)}" for change in changes or ())])
         path = out / "weights.safetensors"
-        release(chosen, network, result, held_out, path, command=command, commit=commit)
+        release(chosen, network, result, batches, held_out, path, command=command, commit=commit)
         typer.echo(f"{path}: {result.steps} steps, {result.seconds / 60:.1f} min", file=sys.stdout)
     return 0
 

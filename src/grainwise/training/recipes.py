@@ -68,6 +68,7 @@ class Recipe:
         validation: what makes the held-out crops that score the network.
         method: what teaches the network.
         loop: how long and how fast.
+        predictor_crops: noisy crops to fit a gain predictor to (`grainwise.training.routing`); 0 for none.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Recipe:
     validation: MakesBatches = field(default_factory=lambda: GAUSSIAN_25)
     method: MakesMethod = field(default_factory=SupernetSettings)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    predictor_crops: int = 0
 
 
 def default() -> Recipe:
@@ -96,6 +98,7 @@ def default() -> Recipe:
             learning_rate=1e-3,
             ema=0.9995,
         ),
+        predictor_crops=600,
     )
 
 
@@ -113,7 +116,7 @@ def tiny() -> Recipe:
 
 def mdrn() -> Recipe:
     """MDRN as a supernet, from "tiny" to "small". ``method.teacher=FILE`` lets another network teach its narrowest plan."""
-    return replace(default(), name="mdrn", network="mdrn")
+    return replace(default(), name="mdrn", network="mdrn", predictor_crops=0)
 
 
 def mdrn_student(size: str) -> Recipe:
@@ -122,7 +125,14 @@ def mdrn_student(size: str) -> Recipe:
     ``method.teacher=FILE`` (the same noisy picture) and ``method.quiet_teacher=FILE`` (half the noise) name weights of any
     network, TorchScript or ONNX; ``method.teacher_taps=blocks.1=blocks.2,blocks.3=blocks.5`` distils features of weights too.
     """
-    return replace(default(), name=f"mdrn-{size}", network="mdrn", config=dict(SIZES[size]), method=StudentSettings())
+    return replace(
+        default(),
+        name=f"mdrn-{size}",
+        network="mdrn",
+        config=dict(SIZES[size]),
+        method=StudentSettings(),
+        predictor_crops=0,
+    )
 
 
 def hyperres(name: str, degradation: str, levels: tuple[float, ...], validation: float, **config: Any) -> Recipe:

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import torch
 
+from grainwise.core.errors import TrainingError
+from grainwise.data.crops import Batches
 from grainwise.networks.checkpoint import Card, MeasuredPlan, save_weights
+from grainwise.networks.gain_predictor import GainPredictor
+from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.network import Network
+from grainwise.primitives.channels import ChannelPlan
 from grainwise.training.distillation import TeachingSettings
 from grainwise.training.held_out import HeldOut
 from grainwise.training.loop import Result
 from grainwise.training.recipes import Recipe
+from grainwise.training.routing import families_of, fit
 from grainwise.training.supernet import plans_within
 
 FREE = "CC BY-SA 4.0"
@@ -48,11 +54,25 @@ def recommended_plans(network: Network, held_out: HeldOut) -> tuple[MeasuredPlan
 
 
 def release(
-    recipe: Recipe, network: Network, result: Result, held_out: HeldOut, path: Path, *, command: str, commit: str
+    recipe: Recipe,
+    network: Network,
+    result: Result,
+    batches: Batches,
+    held_out: HeldOut,
+    path: Path,
+    *,
+    command: str,
+    commit: str,
 ) -> Card:
-    """Load the averaged weights into ``network``, measure its plans, and write the weights file.
+    """Load the averaged weights into ``network``, measure its plans, fit its predictor, and write the weights file.
 
     Args:
+        recipe: of the run.
+        network: what was trained.
+        result: of the loop.
+        batches: what the run learned from; the predictor is fitted to it.
+        held_out: scores the plans.
+        path: of the weights file.
         command: the command line that made the run.
         commit: the commit that the run was started from.
     """
@@ -72,8 +92,23 @@ def release(
         else f"{_cpu_name()}, {torch.get_num_threads()} threads",
         plans=recommended_plans(network, held_out),
     )
-    save_weights(path, network, card)
+    predictor = None
+    if recipe.predictor_crops:
+        plans = [network.space.parse(measured.plan) for measured in card.plans]
+        predictor = fit_predictor(network, plans, batches, crops=recipe.predictor_crops)
+    save_weights(path, network, card, predictor)
     return card
+
+
+def fit_predictor(network: Network, plans: Sequence[ChannelPlan], batches: Batches, *, crops: int) -> GainPredictor:
+    """The predictor of a network whose finest level can be routed.
+
+    Raises:
+        TrainingError: another network.
+    """
+    if not isinstance(network, HalfUNet):
+        raise TrainingError("a gain predictor is fitted to half_unet alone; set predictor_crops=0")
+    return fit(network, families_of(network, plans), batches, crops=crops)
 
 
 def describe_data(folders: Sequence[str]) -> tuple[str, ...]:
