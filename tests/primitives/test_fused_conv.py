@@ -7,7 +7,7 @@ from torch import nn
 
 from grainwise.primitives import fused_conv
 from grainwise.primitives.channels import ChannelDim, ChannelSpace
-from grainwise.primitives.fused_conv import conv_add, conv_relu
+from grainwise.primitives.fused_conv import conv_add, conv_leaky_relu, conv_relu
 from grainwise.primitives.slim_conv import SlimConv2d
 
 
@@ -25,6 +25,8 @@ def test_fused_equals_separate(dtype: torch.dtype, tolerance: float, options: di
         kept = other.clone()
         assert fused_conv._can_fuse(conv, x) == fused_conv._FUSED
         torch.testing.assert_close(conv_relu(conv, x), F.relu(plain), atol=tolerance, rtol=tolerance)
+        leaky = F.leaky_relu(plain, 0.2)
+        torch.testing.assert_close(conv_leaky_relu(conv, x, 0.2), leaky, atol=tolerance, rtol=tolerance)
         torch.testing.assert_close(conv_add(conv, x, other), plain + other, atol=tolerance, rtol=tolerance)
         assert torch.equal(other, kept)
 
@@ -41,6 +43,8 @@ def test_training_and_slimmable_layers_take_the_plain_way() -> None:
         assert not fused_conv._can_fuse(slim, x)
         y = conv_relu(slim, x[:, :2], plan)
         assert torch.equal(y, F.relu(slim(x[:, :2], plan)))
+        y = conv_leaky_relu(slim, x[:, :2], 0.2, plan)
+        assert torch.equal(y, F.leaky_relu(slim(x[:, :2], plan), 0.2))
 
 
 def test_export_sees_plain_operations() -> None:

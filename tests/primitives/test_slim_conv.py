@@ -26,8 +26,9 @@ from grainwise.primitives.slim_conv import (
 
 A = ChannelDim("a", (2, 4, 6))
 B = ChannelDim("b", (3, 5))
-SPACE = ChannelSpace((A, B))
-PLANS = [SPACE.plan({"a": a, "b": b}) for a in A.widths for b in B.widths]
+E = ChannelDim("e", (8, 16))
+SPACE = ChannelSpace((A, B, E))
+PLANS = [SPACE.plan({"a": a, "b": b, "e": 8 + 8 * (a > b)}) for a in A.widths for b in B.widths]
 JOINED = Channels.of(A) + Channels.of(B)
 
 LAYERS: dict[str, Callable[[], SlimLayer]] = {
@@ -37,6 +38,8 @@ LAYERS: dict[str, Callable[[], SlimLayer]] = {
     "conv 1x1 into two halves": lambda: SlimConv2d(A, Channels.of(B) + Channels.of(B), 1),
     "conv 5x5": lambda: SlimConv2d(3, A, 5),
     "conv 2x2 stride 2": lambda: SlimConv2d(A, B, 2, stride=2, reduction=2),
+    "conv 4x4 stride 2": lambda: SlimConv2d(A, B, 4, stride=2, bias=False, reduction=2),
+    "conv 1x1 to a fourth": lambda: SlimConv2d(A, Channels.of(E).divided(4), 1),
     "conv 3x3 stride 2": lambda: SlimConv2d(A, B, 3, stride=2, reduction=2),
     "conv after a pixel shuffle": lambda: SlimConv2d(Channels.of(B).unshuffled(2).shuffled(2), A, 3),
     "conv before a pixel shuffle": lambda: SlimConv2d(A, Channels.of(B).unshuffled(2), 3),
@@ -63,7 +66,7 @@ def test_full_width_is_the_torch_layer(make: Callable[[], SlimLayer]) -> None:
 
 
 @every_layer
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_each_width_is_its_extract(make: Callable[[], SlimLayer], data: st.DataObject) -> None:
     layer = make()

@@ -165,19 +165,20 @@ class ChannelSpace:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A run of channels: ``times`` for each channel of ``dim``, or just ``times`` where ``dim`` is None."""
+    """A run of channels: ``times`` for each ``per`` channels of ``dim``, or just ``times`` where ``dim`` is None."""
 
     dim: ChannelDim | None
     times: int
+    per: int = 1
 
     def width(self, plan: ChannelPlan) -> int:
         """The number of channels at ``plan``."""
-        return self.times if self.dim is None else self.times * plan[self.dim.name]
+        return self.times if self.dim is None else self.times * plan[self.dim.name] // self.per
 
     @property
     def widest(self) -> int:
         """The greatest number of channels."""
-        return self.times if self.dim is None else self.times * self.dim.widest
+        return self.times if self.dim is None else self.times * self.dim.widest // self.per
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Channels:
 
     def unshuffled(self, factor: int) -> "Channels":
         """The layout after a pixel unshuffle by ``factor``."""
-        return Channels(tuple(Part(part.dim, part.times * factor**2) for part in self.parts))
+        return Channels(tuple(Part(part.dim, part.times * factor**2, part.per) for part in self.parts))
 
     def shuffled(self, factor: int) -> "Channels":
         """The layout after a pixel shuffle by ``factor``.
@@ -213,7 +214,24 @@ class Channels:
         """
         if any(part.times % factor**2 for part in self.parts):
             raise PlanError(f"a pixel shuffle by {factor} needs whole groups of {factor**2} channels, got {self}")
-        return Channels(tuple(Part(part.dim, part.times // factor**2) for part in self.parts))
+        return Channels(tuple(Part(part.dim, part.times // factor**2, part.per) for part in self.parts))
+
+    def divided(self, by: int) -> "Channels":
+        """The layout with ``by`` times fewer channels, such as the bottleneck of a channel attention.
+
+        Raises:
+            PlanError: ``by`` does not divide a part at every width.
+        """
+        for part in self.parts:
+            widths = [part.times] if part.dim is None else [part.times * width for width in part.dim.widths]
+            if by < 1 or any(width % (part.per * by) for width in widths):
+                raise PlanError(f"every width of {part} must be divisible by {by}")
+        return Channels(
+            tuple(
+                Part(None, part.times // by) if part.dim is None else Part(part.dim, part.times, part.per * by)
+                for part in self.parts
+            )
+        )
 
     def width(self, plan: ChannelPlan) -> int:
         """The number of channels at ``plan``."""

@@ -22,6 +22,13 @@ def conv_relu(conv: nn.Module, x: Tensor, *at: Any) -> Tensor:
     return F.relu_(conv(x, *at))
 
 
+def conv_leaky_relu(conv: nn.Module, x: Tensor, slope: float, *at: Any) -> Tensor:
+    """leaky_relu(conv(x, *at)); ``slope`` is the factor of negative values; ``x`` [B, C, H, W]."""
+    if _can_fuse(conv, x):
+        return _pointwise(conv, x, "leaky_relu", scalars=(slope,))
+    return F.leaky_relu_(conv(x, *at), slope)
+
+
 def conv_add(conv: nn.Module, x: Tensor, other: Tensor, *at: Any) -> Tensor:
     """other + conv(x, *at); ``x`` [B, C, H, W], ``other`` of the shape of the result."""
     if _can_fuse(conv, x) and other.dtype == x.dtype:
@@ -43,10 +50,14 @@ def _can_fuse(conv: nn.Module, x: Tensor) -> bool:
     )
 
 
-def _pointwise(conv: nn.Module, x: Tensor, activation: str, other: Tensor | None = None) -> Tensor:
+def _pointwise(
+    conv: nn.Module, x: Tensor, activation: str, other: Tensor | None = None, scalars: tuple[float, ...] = ()
+) -> Tensor:
     shape = (conv.padding, conv.stride, conv.dilation, conv.groups)
     if other is None:
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, conv.weight, conv.bias, *shape, activation, [], "")
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, conv.weight, conv.bias, *shape, activation, list(scalars), ""
+        )
     else:
         y = torch.ops.mkldnn._convolution_pointwise.binary(
             x, other, conv.weight, conv.bias, *shape, "add", 1.0, None, [], None

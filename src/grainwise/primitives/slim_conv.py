@@ -7,6 +7,7 @@ Source: DDS-Net, section III-A (dynamic slimmable convolution: the first channel
 part is what its decoder needs.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,6 +139,15 @@ class SlimLayer(nn.Module, ABC):
     def macs_per_pixel(self, plan: ChannelPlan) -> float:
         """Multiply-adds per input pixel of the network, in closed form; bias not counted."""
 
+    def macs_per_picture(self, plan: ChannelPlan) -> float:
+        """Multiply-adds of one call that do not grow with the picture: those of layers on pooled vectors."""
+        return 0.0
+
+    @property
+    def input_reduction(self) -> int:
+        """`reduction` of the layer's input instead of its output."""
+        return self.reduction
+
     def extra_repr(self) -> str:
         """The shape of the full weight."""
         return f"{tuple(self.weight.shape)}, reduction={self.reduction}"
@@ -157,6 +167,12 @@ class SlimKernel(SlimLayer):
     @abstractmethod
     def kept(self, tensor: Tensor, plan: ChannelPlan) -> Tensor:
         """The channels of ``tensor``, of the shape of the full weight, that ``plan`` keeps."""
+
+    @property
+    def input_reduction(self) -> int:
+        """The reduction before the stride."""
+        stride = self.form.stride
+        return self.reduction * stride if self.form.kind == "transposed" else self.reduction // stride
 
     def kept_outputs(self, vector: Tensor, plan: ChannelPlan) -> Tensor:
         """The values of ``vector``, one for each output channel, that ``plan`` keeps."""
@@ -270,16 +286,21 @@ class SlimConvTranspose2d(SlimKernel):
 
 
 def same_padding(kernel: int, stride: int) -> int:
-    """The padding that keeps the size of an odd kernel, or none where the kernel tiles the picture.
+    """The padding on each side with which a size that the stride divides becomes size / stride.
+
+    An odd kernel keeps its centre (any size works); an even one overlaps its neighbours alike on both sides, or tiles the
+    picture where it equals the stride.
 
     Raises:
-        InputError: an even kernel that is not equal to its stride has no symmetric padding.
+        InputError: an even kernel that differs from its stride by an odd number has no symmetric padding.
     """
-    if kernel == stride:
-        return 0
-    if kernel % 2 == 0:
-        raise InputError(f"an even kernel must equal its stride, got kernel {kernel} and stride {stride}")
-    return kernel // 2
+    if kernel % 2 == 1:
+        return 0 if kernel == stride else kernel // 2
+    if kernel < stride or stride % 2 == 1:
+        raise InputError(
+            f"an even kernel needs an even stride of at most its size, got kernel {kernel} and stride {stride}"
+        )
+    return (kernel - stride) // 2
 
 
 class MakesConv(Protocol):
@@ -340,17 +361,22 @@ SLIMMABLE = ConvSet(conv=SlimConv2d, depthwise=SlimDepthwiseConv2d, transposed=S
 def extract(module: nn.Module, plan: ChannelPlan, *rest: Any) -> nn.Module:
     """A copy of ``module`` in which every slimmable layer is replaced by what its own ``extract(plan, *rest)`` gives.
 
-    What is bound here is no longer an argument of the copy's calls. Modules without slimmable layers are shared, not
-    copied; they hold no weights of a plan.
+    What is bound here is no longer an argument of the copy's calls. Other parameters and buffers (of a PReLU, for example)
+    are copied, and stay shared where they were; modules that hold neither are not copied.
     """
+    return _extract(module, {}, plan, *rest)
+
+
+def _extract(module: nn.Module, copies: dict[int, Any], plan: ChannelPlan, *rest: Any) -> nn.Module:
     if isinstance(module, SlimLayer):
         return module.extract(plan, *rest)
     if not any(isinstance(part, SlimLayer) for part in module.modules()):
-        return module
+        return copy.deepcopy(module, copies) if module.state_dict() else module
     plain = object.__new__(type(module))
-    plain.__dict__ = {**module.__dict__, "_modules": {}}
+    own = {kind: copy.deepcopy(module.__dict__[kind], copies) for kind in ("_parameters", "_buffers")}
+    plain.__dict__ = {**module.__dict__, **own, "_modules": {}}
     for name, child in module._modules.items():
-        plain._modules[name] = None if child is None else extract(child, plan, *rest)
+        plain._modules[name] = None if child is None else _extract(child, copies, plan, *rest)
     return plain
 
 
