@@ -3,6 +3,9 @@
 from typing import Any
 
 SMALL: dict[str, dict[str, Any]] = {
+    "vdnet": {"base": 16, "ratios": [0.5, 1.5]},
+    "danet": {"base": 16, "ratios": [0.5, 1.0]},
+    "mprnet": {"base": 16, "step": 8, "step_full": 8, "ratios": [0.5, 1.5]},
     "mdrn": {"blocks": 2},
     "hyperres": {"blocks": 2, "stream": [16, 24, 32], "inner": [8, 16]},
     "cfsnet": {"blocks": 2, "width": 16},

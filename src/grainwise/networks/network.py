@@ -1,6 +1,7 @@
 """What every network of the package is: a module that says, as data, what it can do and needs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelPlan, ChannelSpace
-from grainwise.primitives.slim_conv import extract, slim_layers
+from grainwise.primitives.slim_conv import SlimLayer, extract, slim_layers
 
 Value = TypeVar("Value", float, Tensor)
 
@@ -106,6 +107,11 @@ class Network(nn.Module, ABC):
         self.space.check(plan)
         return sum(layer.macs_per_pixel(plan) for layer in slim_layers(self))
 
+    def macs_per_picture(self, plan: ChannelPlan) -> float:
+        """Multiply-adds that do not grow with the picture: those on pooled vectors, once per picture of the batch."""
+        self.space.check(plan)
+        return sum(layer.macs_per_picture(plan) for layer in slim_layers(self))
+
     def extract(self, plan: ChannelPlan, *level: float | Tensor) -> nn.Module:
         """The plain network of ``plan``: torch layers with weights of their own, in evaluation mode.
 
@@ -191,6 +197,11 @@ def noise_map(sigma: Tensor | None, x: Tensor) -> Tensor:
         return sigma.to(x.dtype)
     wanted = f"[{x.shape[0]}] or {[x.shape[0], 1, *x.shape[2:]]}"
     raise InputError(f"sigma must be a tensor {wanted} for a picture {list(x.shape)}, got {list(sigma.shape)}")
+
+
+def least_exact_tile(layers: Iterable[SlimLayer], narrowest: ChannelPlan, values: int = 20_480) -> int:
+    """Input pixels from which the input of every layer has more than ``values`` values, see `Facts.least_tile`."""
+    return 1 + max(values * layer.input_reduction**2 // layer.inputs.width(narrowest) for layer in layers)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

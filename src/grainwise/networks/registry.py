@@ -4,12 +4,23 @@ from typing import Any
 
 from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.networks.cfsnet import CFSNet
+from grainwise.networks.danet import DANet
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.hyperres import HyperRes
 from grainwise.networks.mdrn import MDRN
+from grainwise.networks.mprnet import MPRNet
 from grainwise.networks.network import Network
+from grainwise.networks.vdnet import VDNet
 
-NETWORKS: dict[str, type[Network]] = {"half_unet": HalfUNet, "mdrn": MDRN, "hyperres": HyperRes, "cfsnet": CFSNet}
+NETWORKS: dict[str, type[Network]] = {
+    "half_unet": HalfUNet,
+    "vdnet": VDNet,
+    "danet": DANet,
+    "mprnet": MPRNet,
+    "mdrn": MDRN,
+    "hyperres": HyperRes,
+    "cfsnet": CFSNet,
+}
 
 
 def create_network(name: str, config: dict[str, Any] | None = None) -> Network:
