@@ -114,7 +114,8 @@ class GatedNetwork(Gated):
         self.gate = GateHead(reduced_width(channels), len(routes), hidden=hidden, tap=own)
         full = network.tap_macs_per_pixel(network.space.widest)
         fixed = [network.macs_per_pixel(plan) + full - network.tap_macs_per_pixel(plan) for plan in self.routes]
-        per_picture = [network.macs_per_picture(plan) + self.gate.macs for plan in self.routes]
+        twice = 0 if own else channels * reduced_width(channels)  # the gate and the attention head both reduce the tap
+        per_picture = [network.macs_per_picture(plan) + self.gate.macs + twice for plan in self.routes]
         self.register_buffer("_fixed", torch.tensor(fixed), persistent=False)
         self.register_buffer("_per_picture", torch.tensor(per_picture), persistent=False)
         self.register_buffer("bias", torch.zeros(len(routes)))

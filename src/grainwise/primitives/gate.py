@@ -3,6 +3,7 @@
 Shape letters: B batch, R channels of the reduced feature, D hidden, E routes.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,20 +13,18 @@ HIDDEN = 64
 """D; the paper does not say it."""
 
 
-def gate_logits(
-    reduced: Tensor, inner: Tensor, norm: tuple[Tensor, Tensor, Tensor, Tensor], outer: Tensor, shift: Tensor
-) -> Tensor:
-    """W4 relu(BN(W3 R)) with fixed statistics: [B, R] -> [B, E], logits before the softmax.
+def gate_logits(reduced: Tensor, inner: Tensor, norm: "Norm", outer: Tensor, shift: Tensor) -> Tensor:
+    """W4 relu(BN(W3 R)): [B, R] -> [B, E], logits before the softmax.
 
     Args:
         reduced: R.
         inner: W3, [D, R].
-        norm: mean, variance, weight and bias of BN, each [D].
+        norm: BN.
         outer: W4, [E, D].
         shift: bias of W4, [E].
     """
-    mean, variance, weight, bias = norm
-    return F.linear(F.relu(F.batch_norm(F.linear(reduced, inner), mean, variance, weight, bias)), outer, shift)
+    hidden = norm(F.linear(reduced, inner))
+    return F.linear(F.relu(hidden), outer, shift)
 
 
 def choose_route(logits: Tensor, bias: Tensor) -> Tensor:
@@ -38,8 +37,36 @@ def expected_cost(logits: Tensor, costs: Tensor) -> Tensor:
     return logits.softmax(1) @ costs
 
 
+class Norm(nn.Module):
+    """Batch normalisation of vectors [B, D], whose state is all floats: torch's own counts batches."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, features: int, momentum: float = 0.1) -> None:
+        """Start with mean 0 and variance 1."""
+        super().__init__()
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("variance", torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """In training by the statistics of the batch, which the running ones then follow; else by the running ones.
+
+        Raises:
+            InputError: one picture in training: there are no statistics of it.
+        """
+        if self.training and len(x) < 2:
+            raise InputError("a gate trains on at least 2 pictures a batch, got 1")
+        return F.batch_norm(
+            x, self.mean, self.variance, self.weight, self.bias, training=self.training, momentum=self.momentum
+        )
+
+
 class GateHead(nn.Module):
-    """`gate_logits` with weights of its own; while it trains, BN takes the statistics of the batch.
+    """`gate_logits` with weights of its own.
 
     Args:
         features: R.
@@ -59,28 +86,18 @@ class GateHead(nn.Module):
             raise InputError(f"a gate chooses among at least 2 routes, got {routes}")
         self.reduce = None if tap is None else nn.Linear(tap, features)
         self.inner = nn.Linear(features, hidden, bias=False)
-        self.norm = nn.BatchNorm1d(hidden)
-        self.norm.num_batches_tracked = None  # the momentum is fixed; without it the state is all floats
+        self.norm = Norm(hidden)
         self.outer = nn.Linear(hidden, routes)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, R], or the pooled tap [B, C] where the head reduces it -> logits [B, E]; B is at least 2 in training.
 
         Raises:
-            InputError: one picture in training: BN has no statistics of it.
+            InputError: one picture in training.
         """
-        if self.training and len(x) < 2:
-            raise InputError("a gate trains on at least 2 pictures a batch, got 1")
         if self.reduce is not None:
             x = F.relu(self.reduce(x))
-        norm = self.norm
-        if self.training:
-            logits: Tensor = self.outer(F.relu(norm(self.inner(x))))
-            return logits
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        statistics = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        return gate_logits(x, self.inner.weight, statistics, self.outer.weight, self.outer.bias)
+        return gate_logits(x, self.inner.weight, self.norm, self.outer.weight, self.outer.bias)
 
     @property
     def macs(self) -> int:

@@ -35,6 +35,9 @@ class LoopConfig:
         learning_rate: at its peak.
         warmup: steps of linear rise; then a cosine falls to ``final_rate`` times the peak.
         final_rate: the last learning rate as a share of the peak.
+        period: steps that the cosine takes to fall; 0 for the rest of the run. A longer one is not finished by the run.
+        milestones: steps at each of which the rate is multiplied by ``factor``, in place of the cosine.
+        factor: see ``milestones``.
         optimizer: "adamw", or "muon", which learns faster per step and costs more (`grainwise.training.optimizers`).
         weight_decay: of all weights, decoupled.
         betas: of AdamW.
@@ -53,6 +56,9 @@ class LoopConfig:
     learning_rate: float = 1e-3
     warmup: int = 500
     final_rate: float = 0.001
+    period: int = 0
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.5
     optimizer: OptimizerName = "adamw"
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
@@ -74,12 +80,16 @@ class LoopConfig:
             raise InputError(f"crops are (first step, size) in order, the first from step 0, got {self.crops}")
         if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.clip <= 0:
             raise InputError("ema lies in [0, 1), learning_rate and clip are positive")
+        if self.period < 0 or list(self.milestones) != sorted(set(self.milestones)) or not 0 < self.factor <= 1:
+            raise InputError("period is at least 0, milestones ascend and factor lies in (0, 1]")
 
     def rate(self, step: int) -> float:
-        """The learning rate of ``step`` as a share of the peak: linear warm-up, then half a cosine."""
+        """The learning rate of ``step`` as a share of the peak: linear warm-up, then half a cosine or the milestones."""
         if step < self.warmup:
             return (step + 1) / self.warmup
-        along = (step - self.warmup) / max(1, self.steps - self.warmup)
+        if self.milestones:
+            return float(self.factor ** sum(milestone <= step for milestone in self.milestones))
+        along = (step - self.warmup) / (self.period or max(1, self.steps - self.warmup))
         return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, along)))
 
     def crop_size(self, step: int) -> int:

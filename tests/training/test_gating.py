@@ -1,0 +1,245 @@
+"""Training a gate: labels, losses, the budget, calibration."""
+
+import math
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from grainwise.core.errors import BudgetError, InputError
+from grainwise.data.crops import Batch, NoisyCrops
+from grainwise.networks.gated import GatedNetwork
+from grainwise.networks.vdnet import VDNet
+from grainwise.training.gating import (
+    GateMethod,
+    GateSettings,
+    calibrate,
+    cheapest_labels,
+    complexity_loss,
+    extreme_labels,
+    gate_loop,
+    picture_psnr,
+    score,
+    train_gate,
+)
+from grainwise.training.loop import LoopConfig
+
+
+def gated(attention: bool = False) -> GatedNetwork:
+    torch.manual_seed(0)
+    network = VDNet(base=8, ratios=(1, 2), attention=attention)
+    return GatedNetwork(network, [network.space.narrowest, network.plan_at(1.5), network.space.widest])
+
+
+def some_batch(count: int = 8, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    clean = torch.rand(count, 3, 24, 24, generator=generator) * torch.linspace(0.1, 1, count).view(-1, 1, 1, 1)
+    sigma = torch.full((count,), 0.1)
+    return Batch(clean, clean + 0.1 * torch.randn(clean.shape, generator=generator), sigma)
+
+
+def test_labels_of_eq_12() -> None:
+    least, greatest = torch.tensor([30.0, 30.0, 30.0, 30.0]), torch.tensor([30.1, 30.2, 30.3, 29.0])
+    beta = float(greatest[1] - least[1])
+    assert extreme_labels(least, greatest, beta, 5).tolist() == [0, 0, 4, 0]
+
+
+def test_the_cheapest_route_within_beta() -> None:
+    psnr = torch.tensor([[30.0, 30.5, 31.0], [30.9, 30.0, 31.0], [31.5, 30.0, 31.0], [30.0, 30.85, 31.0]])
+    assert cheapest_labels(psnr, 0.2).tolist() == [2, 0, 0, 1]
+    assert cheapest_labels(psnr, 0.0).tolist() == [2, 2, 0, 2]
+    assert cheapest_labels(psnr, 9.0).tolist() == [0, 0, 0, 0]
+
+
+def test_psnr_of_a_picture_is_clipped_and_not_rounded() -> None:
+    clean = torch.full((2, 3, 8, 8), 0.5)
+    output = torch.stack([clean[0] + 0.001, clean[1] + 9])
+    expected = [-20 * math.log10(0.001), -20 * math.log10(0.5)]
+    assert picture_psnr(output, clean).tolist() == pytest.approx(expected, rel=1e-4)
+    assert picture_psnr(clean, clean).tolist() == [100, 100]
+
+
+def test_the_complexity_loss_is_eq_14_of_the_batch_mean() -> None:
+    logits, costs = torch.randn(6, 4), torch.tensor([10.0, 20.0, 40.0, 80.0])
+    expected = logits.softmax(1) @ costs
+    torch.testing.assert_close(complexity_loss(logits, costs, 30, 80), ((expected.mean() - 30) / 80) ** 2)
+    each = complexity_loss(logits, costs, 30, 80, per_picture=True)
+    torch.testing.assert_close(each, (((expected - 30) / 80) ** 2).mean())
+    wanted = float(expected.mean())
+    assert float(complexity_loss(logits, costs, wanted, 80)) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("labels", ["extremes", "cheapest_within_beta"])
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_method_is_its_definition(labels: str, attention: bool) -> None:
+    made, batch = gated(attention), some_batch()
+    settings = GateSettings(budget=12_000, labels=labels, beta=0.05, weight=3)
+    method = GateMethod(made, settings)
+    losses = method(batch, 0)
+    psnr = torch.stack([picture_psnr(made.network(batch.noisy, plan), batch.clean) for plan in made.routes], 1)
+    extremes = extreme_labels(psnr[:, 0], psnr[:, -1], 0.05, 3)
+    expected = extremes if labels == "extremes" else cheapest_labels(psnr, 0.05)
+    tap = made.tap(batch.noisy)
+    assert torch.equal(method.labels(batch, tap), expected)
+    logits = made.train().logits(tap)
+    torch.testing.assert_close(losses["gate"], F.cross_entropy(logits, expected))
+    scale = made.network.macs_per_pixel(made.network.space.widest)
+    complexity = complexity_loss(logits, made.costs(24 * 24), 12_000, scale)
+    torch.testing.assert_close(losses["complexity"], complexity)
+    torch.testing.assert_close(losses["loss"], losses["gate"] + 3 * complexity)
+    losses["loss"].backward()
+    assert made.gate.outer.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in made.network.parameters())
+
+
+def test_a_gate_learns_what_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = gated()
+    method = GateMethod(made, GateSettings(budget=15_000, weight=0))
+    monkeypatch.setattr(method, "labels", lambda batch, tap: 2 * (batch.clean.mean((1, 2, 3)) > 0.3).long())
+    monkeypatch.setattr(method, "_count", lambda labels: None)
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+    for step in range(60):
+        optimizer.zero_grad()
+        method(some_batch(16, step), step)["loss"].backward()
+        optimizer.step()
+    batch = some_batch(64, 1000)
+    with torch.no_grad():
+        chosen = made.eval().restore(batch.noisy).routes
+    assert (chosen == method.labels(batch, batch.noisy)).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("budget", [10_500, 15_000, 30_000])
+def test_the_complexity_loss_pulls_the_mean_cost_to_the_budget(budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = gated()
+    method = GateMethod(made, GateSettings(budget=budget, weight=1e4))
+    monkeypatch.setattr(method, "labels", lambda batch, tap: torch.zeros(len(tap), dtype=torch.int64))
+    monkeypatch.setattr(method, "_count", lambda labels: None)
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+    batch = some_batch(16)
+    for step in range(80):
+        optimizer.zero_grad()
+        losses = method(batch, step)
+        losses["loss"].backward()
+        optimizer.step()
+    assert float(losses["cost"]) == pytest.approx(budget, rel=0.05)
+
+
+def test_a_rare_class_is_told_aloud() -> None:
+    made = gated()
+    method = GateMethod(made, GateSettings(budget=15_000, beta=50))
+    for step in range(3):
+        method(some_batch(160, step), step)
+    with pytest.warns(UserWarning, match=r"fewer than 1 % name the routes \[1, 2\]"):
+        method(some_batch(160, 3), 3)
+    assert method.shares().tolist() == [1, 0, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method(some_batch(160), 5)
+
+
+def test_classes_that_are_all_there_are_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = GateMethod(gated(), GateSettings(budget=15_000, labels="extremes"))
+    monkeypatch.setattr(method, "labels", lambda batch, tap: 2 * (torch.arange(len(tap)) % 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in range(3):
+            method(some_batch(256, step), step)
+
+
+def spread_gate() -> GatedNetwork:
+    """A gate with random opinions."""
+    made = gated()
+    nn.init.normal_(made.gate.outer.weight, std=20)
+    nn.init.normal_(made.gate.reduce.weight, std=20)
+    return made.eval()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_calibration_meets_the_budget_from_below(share: float) -> None:
+    made = spread_gate()
+    parts = [some_batch(32, seed) for seed in range(3)]
+    costs = made.costs(24 * 24)
+    budget = float(costs[0] + share * (costs[-1] - costs[0]))
+    found = calibrate(made, parts, budget)
+    reached = score(made, parts)
+    assert reached.macs_per_pixel == pytest.approx(found.macs_per_pixel, rel=1e-5)
+    assert reached.shares == pytest.approx(found.shares)
+    step = float(costs.diff().max()) / 96
+    assert found.macs_per_pixel <= budget + 1e-3
+    assert budget - found.macs_per_pixel <= max(step * 40, 1e-3)
+
+
+def test_calibration_is_monotone_in_the_budget() -> None:
+    made, parts = spread_gate(), [some_batch(64)]
+    costs = made.costs(24 * 24)
+    reached = [
+        calibrate(made, parts, float(budget)).macs_per_pixel
+        for budget in torch.linspace(float(costs[0]), float(costs[-1]), 9)
+    ]
+    assert reached == sorted(reached)
+    assert reached[0] == pytest.approx(float(costs[0]))
+    assert reached[-1] == pytest.approx(float(costs[-1]))
+    assert len(set(reached)) > 4
+
+
+def test_budgets_that_cannot_be_met_are_refused(tmp_path: Path, data: NoisyCrops) -> None:
+    made = gated()
+    with pytest.raises(BudgetError, match="cheapest route costs"):
+        calibrate(made, [some_batch()], 10)
+    with pytest.raises(BudgetError, match="cheapest route costs"):
+        train_gate(made, GateSettings(budget=10), gate_loop(), data, tmp_path)
+    with pytest.raises(InputError, match="one size"):
+        calibrate(made, [], 15_000)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"budget": 0}, {"budget": 1, "beta": -1}, {"budget": 1, "weight": -1}, {"budget": 1, "labels": "hard"}]
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        GateSettings(**wrong)
+
+
+def test_the_papers_loop() -> None:
+    config = gate_loop()
+    assert (config.batch, config.crops, config.learning_rate) == (64, ((0, 128),), 5e-5)
+    rates = [config.rate(step) for step in (0, 999, 1000, 2000, 29_999)]
+    assert rates == pytest.approx([1, 1, 0.9, 0.81, 0.9**29])
+
+
+def test_a_broken_run_of_the_loop_ends_with_the_same_gate(tmp_path: Path, data: NoisyCrops) -> None:
+    config = replace(
+        gate_loop(epochs=2, epoch=3), batch=4, crops=((0, 32),), device="cpu", learning_rate=1e-2, checkpoint_every=2
+    )
+    settings = GateSettings(budget=15_000)
+    whole, broken = gated(), gated()
+    before = whole.gate.outer.weight.clone()
+    supernet = {name: value.clone() for name, value in whole.network.state_dict().items()}
+    train_gate(whole, settings, config, data, tmp_path / "whole")
+    assert not torch.equal(whole.gate.outer.weight, before)
+    assert all(torch.equal(value, supernet[name]) for name, value in whole.network.state_dict().items())
+    assert not whole.gate.training
+
+    def stop(told: object) -> bool:
+        return told.step < 4
+
+    with pytest.raises(Exception, match="stopped after step 4"):
+        train_gate(broken, settings, config, data, tmp_path / "broken", report=stop)
+    again = gated()
+    train_gate(again, settings, config, data, tmp_path / "broken", resume=True)
+    for name, value in whole.gate.state_dict().items():
+        assert torch.equal(value, again.gate.state_dict()[name]), name
+
+
+def test_milestones_and_longer_cosines() -> None:
+    steps = LoopConfig(steps=100, warmup=10, milestones=(50, 80), factor=0.5)
+    assert [steps.rate(step) for step in (9, 10, 49, 50, 80, 99)] == [1, 1, 1, 0.5, 0.25, 0.25]
+    cosine = LoopConfig(steps=100, warmup=0, period=200, final_rate=0.0)
+    assert cosine.rate(100) == pytest.approx(0.5)
+    for wrong in ({"milestones": (5, 5)}, {"period": -1}, {"factor": 0.0}):
+        with pytest.raises(InputError, match="milestones"):
+            LoopConfig(**wrong)
