@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from grainwise.core.errors import InputError
-from grainwise.training.adversarial import DualAdversarial, blurred, gradient_penalty, summed_l1
+from grainwise.training.adversarial import DualAdversarial, blurred, gradient_penalty
+from grainwise.training.distances import summed_l1
 from grainwise.training.edges import edge_distance, laplacian
 from grainwise.training.variational import (
     LOG_RANGE,

@@ -11,7 +11,8 @@ from grainwise.core.errors import InputError
 from grainwise.data.crops import NoisyCrops
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.training.distances import DISTANCES
-from grainwise.training.supernet import PlanSampler, SupernetMethod
+from grainwise.training.samplers import PlanSampler
+from grainwise.training.supernet import SupernetMethod, SupernetSettings
 
 
 def test_every_stratum_of_cost_is_drawn_alike() -> None:
@@ -78,10 +79,32 @@ def test_distances_have_their_zero_and_closed_form() -> None:
     assert DISTANCES["log_mse"](x, x + 0.1) == pytest.approx(math.log(0.01 + 1e-5), rel=1e-4)
 
 
-@pytest.mark.parametrize("wrong", [{"subnets": 1}, {"distance": "l3"}])
+@pytest.mark.parametrize("wrong", [{"subnets": 1}, {"distance": "l3"}, {"clean_share": 2}, {"sampler": "even"}])
 def test_wrong_settings_are_refused(network: HalfUNet, wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        SupernetMethod(network, **wrong)
+        SupernetSettings(**wrong).build(network, seed=0)
+
+
+def test_in_place_distillation_has_one_teacher(network: HalfUNet, data: NoisyCrops) -> None:
+    batch = data.batch(32, 2, (0, 0))
+    losses = SupernetMethod(network, subnets=4, ensemble=False)(batch, 0)
+    space = network.space
+    largest, smallest = (network(batch.noisy, plan, sigma=batch.sigma) for plan in (space.widest, space.narrowest))
+    torch.testing.assert_close(losses["smallest"], F.l1_loss(smallest, largest))
+    together = SupernetMethod(network, subnets=4)(batch, 0)
+    assert not torch.isclose(together["smallest"], losses["smallest"])
+    torch.testing.assert_close(together["random0"], losses["random0"])
+
+
+def test_the_clean_picture_may_have_a_share(network: HalfUNet, data: NoisyCrops) -> None:
+    batch = data.batch(32, 2, (0, 0))
+    taught, own, mixed = (
+        SupernetMethod(network, synergy=synergy, clean_share=share)(batch, 0)
+        for synergy, share in ((True, 0.0), (False, 0.0), (True, 0.25))
+    )
+    for name in ("random0", "random1", "smallest"):
+        torch.testing.assert_close(mixed[name], 0.75 * taught[name] + 0.25 * own[name])
+    torch.testing.assert_close(mixed["largest"], own["largest"])
 
 
 def test_a_network_of_one_width_has_nothing_to_sample() -> None:

@@ -113,8 +113,3 @@ def blurred(x: Tensor) -> Tensor:
     window = torch.tensor(BLUR, dtype=x.dtype, device=x.device)
     kernel = torch.outer(window, window).expand(channels, 1, len(BLUR), len(BLUR))
     return F.conv2d(F.pad(x, (len(BLUR) // 2,) * 4, mode="reflect"), kernel, groups=channels)
-
-
-def summed_l1(output: Tensor, target: Tensor) -> Tensor:
-    """DANet+'s distance: absolute differences, summed over channels and pixels, mean over the batch."""
-    return (output - target).abs().sum((1, 2, 3)).mean()

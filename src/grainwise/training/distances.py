@@ -20,7 +20,17 @@ def log_mse(output: Tensor, target: Tensor, floor: float = 1e-5) -> Tensor:
     return (output - target).square().mean((1, 2, 3)).add(floor).log().mean()
 
 
-DISTANCES: dict[str, Distance] = {"l1": F.l1_loss, "charbonnier": charbonnier, "log_mse": log_mse}
+def summed_l1(output: Tensor, target: Tensor) -> Tensor:
+    """Absolute differences, summed over channels and pixels, mean over the batch: the loss of DANet+ (Yue et al. 2020)."""
+    return (output - target).abs().sum((1, 2, 3)).mean()
+
+
+DISTANCES: dict[str, Distance] = {
+    "l1": F.l1_loss,
+    "charbonnier": charbonnier,
+    "log_mse": log_mse,
+    "summed_l1": summed_l1,
+}
 
 
 def get_distance(name: str) -> Distance:

@@ -18,6 +18,7 @@ from grainwise.networks.cfsnet import CoupledBlock, Gains
 from grainwise.networks.network import Network
 from grainwise.primitives.hyper_conv import ConditionedKernel
 from grainwise.training.distances import get_distance
+from grainwise.training.lessons import PictureLesson
 from grainwise.training.supernet import SupernetMethod
 
 Learns = Literal["all", "modulation"]
@@ -56,7 +57,12 @@ class LevelsMethod(nn.Module):
         self.sandwich: SupernetMethod | None = None
         if subnets != 1:
             self.sandwich = SupernetMethod(
-                network, subnets=subnets, distance=distance, jitter=jitter, synergy=synergy, seed=seed
+                network,
+                subnets=subnets,
+                lesson=PictureLesson(self.distance),
+                jitter=jitter,
+                synergy=synergy,
+                seed=seed,
             )
         elif synergy:
             raise InputError("synergy needs at least 2 subnets: one teaches the other")

@@ -18,10 +18,13 @@ from grainwise.training.held_out import HeldOut
 from grainwise.training.loop import Result
 from grainwise.training.recipes import Recipe
 from grainwise.training.routing import families_of, fit
-from grainwise.training.supernet import plans_within
+from grainwise.training.samplers import plans_within
 
 FREE = "CC BY-SA 4.0"
 """The licence of weights that free pictures alone have taught."""
+
+MOST_MEASURED = 256
+"""Plans whose PSNR is measured, beside the named ones."""
 
 LEAST_GAIN = 0.005
 """A plan is recommended if it beats every cheaper one by this many dB."""
@@ -41,7 +44,8 @@ def recommended_plans(network: Network, held_out: HeldOut) -> tuple[MeasuredPlan
     dims = space.dims
     middle = space.plan({dim.name: dim.widths[len(dim.widths) // 2] for dim in dims})
     names = {space.narrowest: "fast", middle: "balanced", space.widest: "best"}
-    plans = {*names, *plans_within(network)}
+    near = sorted(plans_within(network), key=lambda plan: (network.macs_per_pixel(plan), plan))
+    plans = {*names, *near[:: -(-len(near) // MOST_MEASURED)]}
     kept: list[MeasuredPlan] = []
     best = float("-inf")
     for plan in sorted(plans, key=network.macs_per_pixel):

@@ -7,7 +7,7 @@ kind: a larger sub-network of the student itself, or the mean of several.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,12 +162,21 @@ def answer_of(network: nn.Module, taps: Sequence[str], *arguments: Any, **named:
     Raises:
         InputError: a tapped module was not called, or gave no tensor [B, C, H, W].
     """
-    with _tapped(network, taps) as caught:
+    with tapped(network, taps) as caught:
         output = network(*arguments, **named)
+    return Answer(output, features_of(caught, taps))
+
+
+def features_of(caught: Mapping[str, Tensor], taps: Sequence[str]) -> tuple[Tensor, ...]:
+    """What `tapped` caught, in the order of ``taps``.
+
+    Raises:
+        InputError: a tapped module was not called, or gave no tensor [B, C, H, W].
+    """
     for name in taps:
         if not isinstance(caught.get(name), Tensor) or caught[name].ndim != 4:
             raise InputError(f"the module {name!r} gave no tensor [B, C, H, W] to distil; tap another one")
-    return Answer(output, tuple(caught[name] for name in taps))
+    return tuple(caught[name] for name in taps)
 
 
 def check_taps(network: nn.Module, taps: Sequence[str]) -> None:
@@ -263,7 +272,7 @@ def _needed(seniors: Sequence[Answer]) -> Sequence[Answer]:
 
 
 @contextmanager
-def _tapped(network: nn.Module, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def tapped(network: nn.Module, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """While it lasts, what the named modules give lands in the dictionary."""
     caught: dict[str, Tensor] = {}
 
