@@ -59,7 +59,7 @@ def test_tiles_equal_the_whole_exactly(name: str, data: st.DataObject, height: i
     x, sigma = picture(name, height, width), torch.rand(1, 1, height, width) / 4
     whole = plain(x, **facts.given(sigma))
     grid = {"halo": facts.halo, "multiple": facts.size_multiple, "least_pixels": facts.least_tile}
-    tiles = plan_tiles(height, width, size=8 * size, **grid)
+    tiles = plan_tiles(height, width, size=max(8 * size, facts.size_multiple), **grid)
     for tile in tiles[:: max(1, len(tiles) // 6)]:
         rows, columns = tile.read.slices
         part = plain(x[:, :, rows, columns], **facts.given(sigma[:, :, rows, columns]))
