@@ -8,80 +8,26 @@ import os
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
 
 from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.data.corpus import Corpus, corpus_of
-from grainwise.data.crops import Batches, NoisyCropSettings
+from grainwise.data.crops import NoisyCropSettings
 from grainwise.data.degradations import LevelCropSettings
 from grainwise.networks.mdrn import SIZES
 from grainwise.networks.network import Network
 from grainwise.networks.registry import create_network
+from grainwise.training.dds_recipes import DDS_RECIPES
 from grainwise.training.distillation import StudentSettings, TeachingSettings
 from grainwise.training.levels import LevelsSettings
 from grainwise.training.loop import LoopConfig
+from grainwise.training.recipe import Recipe
 from grainwise.training.supernet import SupernetSettings
-
-
-class MakesBatches(Protocol):
-    """Settings of a source of training batches: a frozen dataclass beside the class that it configures."""
-
-    @property
-    def label(self) -> str:
-        """The degradation in a word, as protocols and cards write it."""
-
-    @property
-    def reductions(self) -> tuple[int, ...]:
-        """The reductions of the corpus that it draws from."""
-
-    def build(self, corpus: Corpus) -> Batches:
-        """The source, over the pictures of ``corpus``."""
-
-
-class MakesMethod(Protocol):
-    """Settings of a training method: a frozen dataclass beside the class that it configures."""
-
-    def build(self, network: Network, *, seed: int) -> nn.Module:
-        """A module that holds ``network`` and maps (batch, step) to losses; ``loss`` among them is learned from."""
-
-
-GAUSSIAN_25 = NoisyCropSettings(sigma=(25 / 255, 25 / 255), shares=(1.0,), grey=0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything that decides a run.
-
-    Args:
-        name: of the recipe.
-        data: folders of pictures, looked for in `GRAINWISE_DATA`, `data`, and `../shared/data`.
-        network: name and configuration, see `grainwise.networks.registry`.
-        hold_out: one picture in so many is not trained on, and validates.
-        init: a weights file to start from, or empty.
-        crops: what makes the batches.
-        validation: what makes the held-out crops that score the network.
-        method: what teaches the network.
-        loop: how long and how fast.
-        predictor_crops: noisy crops to fit a gain predictor to (`grainwise.training.routing`); 0 for none.
-    """
-
-    name: str
-    data: tuple[str, ...]
-    network: str = "half_unet"
-    config: dict[str, Any] = field(default_factory=dict)
-    hold_out: int = 24
-    init: str = ""
-    crops: MakesBatches = field(default_factory=NoisyCropSettings)
-    validation: MakesBatches = field(default_factory=lambda: GAUSSIAN_25)
-    method: MakesMethod = field(default_factory=SupernetSettings)
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    predictor_crops: int = 0
 
 
 def default() -> Recipe:
@@ -181,6 +127,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "hyperres-denoise-small": lambda: hyperres_small("hyperres-denoise-small", "gaussian", _NOISE, 25 / 255),
     "hyperres-dejpeg-small": lambda: hyperres_small("hyperres-dejpeg-small", "jpeg", _QUALITIES, 30.0, task="dejpeg"),
     "hyperres-sr-small": lambda: hyperres_small("hyperres-sr-small", "bicubic", _SCALES, 3.0, task="upscale"),
+    **DDS_RECIPES,
 }
 
 

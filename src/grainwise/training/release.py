@@ -16,7 +16,7 @@ from grainwise.primitives.channels import ChannelPlan
 from grainwise.training.distillation import TeachingSettings
 from grainwise.training.held_out import HeldOut
 from grainwise.training.loop import Result
-from grainwise.training.recipes import Recipe
+from grainwise.training.recipe import Recipe
 from grainwise.training.routing import families_of, fit
 from grainwise.training.samplers import plans_within
 

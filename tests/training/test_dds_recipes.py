@@ -1,0 +1,82 @@
+"""DDS-Net's recipes: the settings of the papers, and all three stages in a row on a small network."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from grainwise.data.crops import NoisyCrops, NoisyCropSettings
+from grainwise.networks.gated import GatedNetwork
+from grainwise.networks.ratios import RatioNetwork
+from grainwise.training.gating import GateSettings, calibrate, gate_loop, score, train_gate
+from grainwise.training.held_out import HeldOut
+from grainwise.training.loop import train
+from grainwise.training.recipes import get_recipe, network_of
+from grainwise.training.slimming import SlimmingConfig, slim
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "steps", "rates"),
+    [
+        ("dds-vdnet", 64, 250_000, {0: 1, 49_999: 1, 50_000: 0.5, 249_999: 0.5**7}),
+        ("dds-danet", 32, 700_000, {0: 1, 199_999: 1, 200_000: 0.5, 699_999: 0.5**7}),
+        ("dds-mprnet", 16, 480_000, {17_999: 1, 18_000: 1, 479_999: 0.266}),
+    ],
+)
+def test_the_schedules_are_those_of_the_papers(name: str, batch: int, steps: int, rates: dict[int, float]) -> None:
+    recipe = get_recipe(name)
+    loop = recipe.loop
+    assert (loop.batch, loop.steps, loop.crops, loop.learning_rate) == (batch, steps, ((0, 128),), 2e-4)
+    assert recipe.method.subnets == 4
+    assert recipe.method.synergy
+    assert recipe.config["attention"]
+    for step, rate in rates.items():
+        assert loop.rate(step) == pytest.approx(rate, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["dds-vdnet-small", "dds-danet-small", "dds-mprnet-small"])
+def test_small_recipes_keep_the_method_and_are_small(name: str) -> None:
+    recipe, full = get_recipe(name), get_recipe(name.removesuffix("-small"))
+    settings = [{k: v for k, v in vars(one.method).items() if k != "steps"} for one in (recipe, full)]
+    assert settings[0] == settings[1]
+    assert type(recipe.method) is type(full.method)
+    assert recipe.crops == full.crops
+    network = network_of(recipe)
+    assert isinstance(network, RatioNetwork)
+    assert network.attention is not None
+    assert network.macs_per_pixel(network.space.widest) < 1.1e6
+    changed = get_recipe(name, ["method.sampler=iid", "method.synergy=false"])
+    assert (changed.method.sampler, changed.method.synergy) == ("iid", False)
+
+
+def test_the_three_stages_in_a_row(tmp_path: Path, data: NoisyCrops) -> None:
+    small = {"base": 8, "ratios": [1, 2], "tied": True, "attention": True}
+    recipe = get_recipe("dds-vdnet-small", ["method.variance=known", "method.eps2=1e-4", "loop.learning_rate=3e-3"])
+    recipe = replace(recipe, config=small, crops=NoisyCropSettings(sigma=(0.1, 0.1), shares=(1.0,), grey=0.0))
+    loop = replace(
+        recipe.loop, steps=40, batch=4, crops=((0, 32),), warmup=5, ema=0.0, device="cpu", checkpoint_every=40
+    )
+    network = network_of(recipe)
+    assert isinstance(network, RatioNetwork)
+    judge = HeldOut(data, "gaussian", size=32, count=8)
+    before = judge.psnr(network, network.space.widest)
+    result = train(loop, recipe.method.build(network, seed=0), data, tmp_path / "supernet")
+    network.load_state_dict(result.weights)
+    space = slim(network, judge, SlimmingConfig(), tmp_path / "slim")
+    assert space.routes[0].psnr > before
+    gated = GatedNetwork(network, [route.plan for route in space.thinned(3)])
+    costs = gated.costs(32 * 32)
+    budget = float(costs[0] + costs[-1]) / 2
+    config = replace(
+        gate_loop(epochs=2, epoch=4), batch=8, crops=((0, 32),), device="cpu", learning_rate=1e-2, checkpoint_every=8
+    )
+    train_gate(gated, GateSettings(budget=budget), config, data, tmp_path / "gate")
+    found = calibrate(gated, judge.parts, budget)
+    reached = score(gated, judge.parts)
+    assert found.macs_per_pixel <= budget
+    assert reached.macs_per_pixel == pytest.approx(found.macs_per_pixel, rel=1e-5)
+    plain = gated.extract()
+    with torch.no_grad():
+        picture = judge.parts[0].noisy
+        assert torch.equal(plain(picture), gated(picture))
