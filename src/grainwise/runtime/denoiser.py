@@ -21,9 +21,11 @@ from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import machine, memory
 from grainwise.runtime.budget import choose_plan
-from grainwise.runtime.noise_level import MAP_HALO, NoiseEstimate, estimate_noise
-from grainwise.runtime.pixels import Image, ProgressCallback, tell, to_pixels, to_tensor
-from grainwise.runtime.tiles import Box, Tile, plan_tiles
+from grainwise.runtime.level import Level, is_number
+from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
+from grainwise.runtime.pixels import Image, ProgressCallback, tell
+from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
+from grainwise.runtime.tiles import Tile, plan_tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Denoiser:
         self.weights = weights
         self.device = machine.find_device(device)
         self.dtype = machine.find_dtype(dtype, self.device)
-        if max_memory is not None and not (_is_number(max_memory) and 0 < max_memory < float("inf")):
+        if max_memory is not None and not (is_number(max_memory) and 0 < max_memory < float("inf")):
             raise InputError(f"max_memory is a number of MB above 0, got {max_memory!r}")
         self.max_memory = max_memory
         self._extracted: dict[ChannelPlan, nn.Module] = {}
@@ -147,13 +149,13 @@ class Denoiser:
         """
         start = time.perf_counter()
         choice = choose_plan(self.weights, budget)
-        if not (_is_number(strength) and 0 <= strength <= 2):
+        if not (is_number(strength) and 0 <= strength <= 2):
             raise InputError(f"strength lies in 0 to 2, got {strength!r}")
         pixels = as_hwc(image)
         height, width = pixels.shape[:2]
         estimate = estimate_noise(pixels) if sigma is None and strength > 0 else None
         seconds_estimate = time.perf_counter() - start
-        level = _Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, (height, width))
+        level = Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, (height, width))
         no_tiles: tuple[Tile, ...] = ()
         if level.mean == 0:
             out, tiles = pixels.copy(), no_tiles
@@ -161,7 +163,7 @@ class Denoiser:
         else:
             out = np.empty_like(pixels, order="C")
             tiles = self._tiles(pixels, choice.plan)
-            self._run(tiles, pixels, out, self._network(choice.plan), level, progress)
+            self._run(tiles, level, OnePlan(choice.plan), progress).run(tiles, pixels, out)
         return Restoration(
             image=like_input(out, image),
             sigma=level.mean,
@@ -210,75 +212,15 @@ class Denoiser:
         machine.release_memory()
         return memory.bytes_within(self.max_memory)
 
-    def _run(
-        self,
-        tiles: tuple[Tile, ...],
-        pixels: Image,
-        out: Image,
-        network: nn.Module,
-        level: "_Level",
-        progress: ProgressCallback | None,
-    ) -> None:
-        total = sum(tile.read.area for tile in tiles)
-        done = 0
-        with torch.inference_mode():
-            for tile in tiles:
-                x = to_tensor(pixels[tile.read.slices], self.device)
-                y = network(x, sigma=level.of(tile.read, pixels, self.device))
-                inner = tile.write.within(tile.read)
-                out[tile.write.slices] = to_pixels(y[0, :, *inner.slices], out)
-                done += tile.read.area
-                if self.max_memory is not None:
-                    del x, y
-                    machine.release_memory()
-                tell(progress, done / total)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
-class _Level:
-    """The noise level that the network is told: one figure, the caller's map, or the estimate's curve; times strength."""
-
-    def __init__(
-        self,
-        sigma: float | npt.NDArray[np.floating] | None,
-        estimate: NoiseEstimate | None,
-        strength: float,
-        greatest: float,
-        size: tuple[int, int],
-    ) -> None:
-        self.strength, self.greatest = strength, greatest
-        self.curve = estimate if estimate is not None and estimate.depends_on_brightness else None
-        self.map = np.array(sigma, np.float32) if isinstance(sigma, np.ndarray) and sigma.ndim else None
-        if not (sigma is None or self.map is not None or _is_number(sigma)):
-            raise InputError(f"sigma is a number, a NumPy array [H, W] or None, got {type(sigma).__name__}")
-        values = self.map if self.map is not None else np.float32(0.0 if sigma is None else sigma)
-        if values.size == 0 or not (
-            np.isfinite(values).all() and values.min() >= 0 and values.max() <= np.float32(greatest)
-        ):
-            limit = f"0 to {greatest:.3f} ({255 * greatest:.0f}/255)"
-            raise InputError(f"sigma is a noise level in image units, {limit}, got {sigma!r}")
-        if self.map is not None and self.map.shape != size:
-            raise InputError(f"a sigma map has the size of the picture, {size}, got {self.map.shape}")
-        mean = estimate.sigma if estimate is not None else float(values.mean())
-        self.mean = min(strength * mean, greatest)
-
-    def of(self, box: Box, pixels: Image, device: torch.device) -> Tensor:
-        """The level of a tile: [1], or a map [1, 1, H, W]."""
-        if self.map is not None:
-            level = torch.from_numpy(self.map[box.slices]).to(device)[None, None]
-        elif self.curve is not None:
-            height, width = pixels.shape[:2]
-            outer = Box(
-                max(0, box.top - MAP_HALO),
-                min(height, box.bottom + MAP_HALO),
-                max(0, box.left - MAP_HALO),
-                min(width, box.right + MAP_HALO),
-            )
-            inner = box.within(outer)
-            level = self.curve.map(to_tensor(pixels[outer.slices], device))[:, :, *inner.slices]
-        else:
-            return torch.full((1,), self.mean, device=device)
-        return (level * self.strength).clamp(max=self.greatest)
+    def _run(self, tiles: tuple[Tile, ...], level: Level, plans: Plans, progress: ProgressCallback | None) -> TileRun:
+        """A run over the tiles of one picture."""
+        return TileRun(
+            self._network,
+            self.weights.network.facts,
+            self.device,
+            level,
+            plans,
+            total=sum(tile.read.area for tile in tiles),
+            progress=progress,
+            sparing=self.max_memory is not None,
+        )

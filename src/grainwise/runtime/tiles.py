@@ -35,6 +35,10 @@ class Box:
         """The index of the box in an array [H, W, ...]."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    def moved(self, rows: int) -> "Box":
+        """This box, so many rows further down (or up, where negative)."""
+        return Box(self.top + rows, self.bottom + rows, self.left, self.right)
+
     def within(self, outer: "Box") -> "Box":
         """This box in the coordinates of ``outer``."""
         return Box(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
