@@ -98,11 +98,10 @@ class ConvForm:
             layer = nn.Conv2d(
                 second * groups, first, kernel, self.stride, self.padding, groups=groups, bias=has, device="meta"
             )
-        layer = layer.to_empty(device=weight.device).to(weight.dtype)
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            if bias is not None and layer.bias is not None:
-                layer.bias.copy_(bias)
+        # ``to_empty`` would do too, but imports SymPy on its first call, which takes a second or more
+        layer.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().clone(memory_format=torch.contiguous_format))
         return layer
 
 
