@@ -30,7 +30,7 @@ def test_the_public_signatures() -> None:
 
     assert names(grainwise.Denoiser.from_pretrained) == ["name_or_path", "device", "dtype", "max_memory"]
     for call in (grainwise.Denoiser.__call__, grainwise.Denoiser.restore):
-        assert names(call) == ["self", "image", "budget", "strength", "sigma", "progress"]
+        assert names(call) == ["self", "image", "budget", "strength", "sigma", "progress", "max_seconds"]
     assert names(grainwise.estimate_noise) == ["image"]
 
 

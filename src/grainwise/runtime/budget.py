@@ -37,6 +37,12 @@ def parse_budget(budget: str | float) -> str | float:
     return float(budget)
 
 
+def dearest_plan(weights: Weights) -> Choice:
+    """The recommended plan that costs most."""
+    choices = [Choice(plan, measured) for plan, measured in weights.plans().items()]
+    return max(choices, key=lambda choice: choice.measured.macs_per_pixel)
+
+
 def choose_plan(weights: Weights, budget: str | float) -> Choice:
     """The plan of a name, or the dearest recommended plan that a number of MACs/px pays for.
 

@@ -6,9 +6,10 @@ share state but a cache of extracted networks, so that one denoiser serves many 
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,38 +21,54 @@ from grainwise.core.image import as_hwc, like_input
 from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import machine, memory
-from grainwise.runtime.budget import choose_plan
+from grainwise.runtime.budget import Choice, choose_plan, dearest_plan
+from grainwise.runtime.calibration import costs_for, keep_costs, measure_costs
+from grainwise.runtime.cost import CostModel
 from grainwise.runtime.level import Level, is_number
 from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
+from grainwise.runtime.pace import check_seconds
 from grainwise.runtime.pixels import Image, ProgressCallback, tell
 from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
-from grainwise.runtime.tiles import Tile, plan_tiles
+from grainwise.runtime.tiles import Tile
+from grainwise.runtime.tiling import Tiling
+from grainwise.runtime.timer import Timer, candidates_of
 
 
-@dataclass(frozen=True, slots=True)
-class Restoration:
-    """A restored picture and how it was made.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """How a picture was restored.
 
     Attributes:
-        image: of the type, depth and shape of the input.
         sigma: noise level that the network was told, in image units: the estimate or the caller's, times the strength;
             the mean of the map where it varies.
         estimate: the blind estimate, or None where the caller gave the level.
-        plan: the channel plan.
-        macs_per_pixel: its cost.
+        plan: the channel plan; the first one, where a time limit made the run go on with cheaper ones.
+        plans: tiles by plan, in the order in which the plans were used; empty where no tile had to be run.
+        macs_per_pixel: the cost: of the plan, or the mean over the pixels where there were several.
         tiles: number of tiles.
         seconds: of the whole call.
         seconds_estimate: of these, the noise estimate.
     """
 
-    image: Image | Tensor
     sigma: float
     estimate: NoiseEstimate | None
     plan: ChannelPlan
+    plans: dict[ChannelPlan, int]
     macs_per_pixel: float
     tiles: int
     seconds: float
     seconds_estimate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restoration(Account):
+    """A restored picture and how it was made.
+
+    Attributes:
+        image: of the type, depth and shape of the input.
+    """
+
+    image: Image | Tensor
 
 
 class Denoiser:
@@ -63,6 +80,10 @@ class Denoiser:
         dtype: of the arithmetic: ``"auto"`` (bfloat16 where the hardware multiplies it), ``"float32"``, ``"bfloat16"``,
             ``"float16"`` (GPU only).
         max_memory: what the process may take, in MB (2**20 bytes), pictures included; None allows half of what is free.
+
+    Attributes:
+        costs: what plans cost on this machine, in seconds; None until a time limit asks for it. See `time_machine`.
+        notify: called with a line of text before the machine is measured.
 
     Raises:
         InputError: a device or dtype that is not there, or a network that is no such denoiser.
@@ -91,6 +112,9 @@ class Denoiser:
         self.max_memory = max_memory
         self._extracted: dict[ChannelPlan, nn.Module] = {}
         self._lock = threading.Lock()
+        self._costs_lock = threading.Lock()
+        self.costs: CostModel | None = None
+        self.notify: Callable[[str], object] | None = None
 
     @classmethod
     def from_pretrained(
@@ -113,30 +137,36 @@ class Denoiser:
     def __call__(
         self,
         image: Image | Tensor,
-        budget: str | float = "balanced",
+        budget: str | float | None = None,
         strength: float = 1.0,
         sigma: float | npt.NDArray[np.floating] | None = None,
         progress: ProgressCallback | None = None,
+        max_seconds: float | None = None,
     ) -> Image | Tensor:
         """The picture without its noise; see `restore`, which also tells how it was made."""
-        return self.restore(image, budget, strength, sigma, progress).image
+        return self.restore(image, budget, strength, sigma, progress, max_seconds).image
 
     def restore(
         self,
         image: Image | Tensor,
-        budget: str | float = "balanced",
+        budget: str | float | None = None,
         strength: float = 1.0,
         sigma: float | npt.NDArray[np.floating] | None = None,
         progress: ProgressCallback | None = None,
+        max_seconds: float | None = None,
     ) -> Restoration:
         """Remove the noise of one picture.
 
         Args:
             image: NumPy HWC (C = 1 or 3; uint8, uint16, or floats in [0, 1]) or torch BCHW with B = 1. Never changed.
-            budget: ``"fast"``, ``"balanced"``, ``"best"``, or MACs/px as a number or text such as ``"50k"``.
+            budget: ``"fast"``, ``"balanced"``, ``"best"``, or MACs/px as a number or text such as ``"50k"``. None is
+                ``"balanced"``, or no limit but the time where ``max_seconds`` is given.
             strength: 0 to 2; multiplies the noise level: 1 removes the noise, 0 gives back the picture.
             sigma: noise level in image units, [0, 1]: one figure or a map HW; None estimates it.
             progress: called after each tile; returning False cancels.
+            max_seconds: what the call may take. The dearest plan that is predicted to meet it is run, and no dearer one
+                than the budget allows; where tiles turn out slower than predicted, the others get a cheaper plan. The
+                first such call on a machine measures it before, which takes some seconds more (see `time_machine`).
 
         Returns:
             The picture, of the type, depth and shape of ``image``. Integer pictures are clipped and rounded; floats are
@@ -144,36 +174,71 @@ class Denoiser:
 
         Raises:
             InputError: a picture, strength or level that cannot be used; not enough memory allowed.
-            BudgetError: a budget that cannot be read or met.
+            BudgetError: a budget that cannot be read or met; a time limit that no plan meets.
             Cancelled: ``progress`` returned False.
         """
-        start = time.perf_counter()
-        choice = choose_plan(self.weights, budget)
-        if not (is_number(strength) and 0 <= strength <= 2):
-            raise InputError(f"strength lies in 0 to 2, got {strength!r}")
+        cap, timer = self._begin(budget, strength, max_seconds)
+        start = time.perf_counter() if timer is None else timer.start
         pixels = as_hwc(image)
-        height, width = pixels.shape[:2]
-        estimate = estimate_noise(pixels) if sigma is None and strength > 0 else None
-        seconds_estimate = time.perf_counter() - start
-        level = Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, (height, width))
-        no_tiles: tuple[Tile, ...] = ()
+        size, held = (pixels.shape[0], pixels.shape[1]), pixels.nbytes
+        blind = sigma is None and strength > 0
+        if timer is not None:
+            timer.check(self._tiling(size, held), estimate=blind)
+        told = time.perf_counter()
+        estimate = estimate_noise(pixels) if blind else None
+        seconds_estimate = time.perf_counter() - told
+        level = Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, size)
+        run = None
         if level.mean == 0:
-            out, tiles = pixels.copy(), no_tiles
+            out = pixels.copy()
             tell(progress, 1.0)
         else:
             out = np.empty_like(pixels, order="C")
-            tiles = self._tiles(pixels, choice.plan)
-            self._run(tiles, level, OnePlan(choice.plan), progress).run(tiles, pixels, out)
+            run, tiles = self._run(self._tiling(size, held), cap, timer, level, progress)
+            run.run(tiles, pixels, out)
         return Restoration(
             image=like_input(out, image),
             sigma=level.mean,
             estimate=estimate,
-            plan=choice.plan,
-            macs_per_pixel=choice.measured.macs_per_pixel,
-            tiles=len(tiles),
             seconds=time.perf_counter() - start,
             seconds_estimate=seconds_estimate,
+            **self._account(cap, run),
         )
+
+    def time_machine(
+        self, *, quick: bool = False, tell: Callable[[float], object] = lambda _: None
+    ) -> tuple[CostModel, Path | None]:
+        """Measure what the plans cost on this machine, in seconds, and keep it in the user's cache folder.
+
+        Args:
+            quick: measure a few plans only; a time limit then chooses among these.
+            tell: called with the finished share, 0 to 1.
+
+        Returns:
+            The measurements, and the file that keeps them; None where it cannot be written.
+        """
+        costs = measure_costs(self.weights, self._network, self.device, self.dtype, quick=quick, tell=tell)
+        self.costs = costs
+        return costs, keep_costs(costs)
+
+    def _begin(
+        self, budget: str | float | None, strength: float, max_seconds: float | None
+    ) -> tuple[Choice, Timer | None]:
+        """The dearest plan allowed, and the running timer of the call."""
+        if budget is None and max_seconds is not None:
+            cap = dearest_plan(self.weights)
+        else:
+            cap = choose_plan(self.weights, "balanced" if budget is None else budget)
+        if not (is_number(strength) and 0 <= strength <= 2):
+            raise InputError(f"strength lies in 0 to 2, got {strength!r}")
+        if max_seconds is None:
+            return cap, None
+        limit = check_seconds(max_seconds)
+        with self._costs_lock:
+            if self.costs is None:
+                self.costs = costs_for(self.weights, self._network, self.device, self.dtype, self.notify)
+        candidates = candidates_of(self.weights, self.costs, cap, self.dtype.itemsize, self._extracted)
+        return cap, Timer(limit, self.costs, candidates, clock=time.perf_counter)
 
     def _network(self, plan: ChannelPlan) -> nn.Module:
         """The extracted network of ``plan`` on the device, made once."""
@@ -184,27 +249,6 @@ class Denoiser:
                 self._extracted[plan] = plain
             return self._extracted[plan]
 
-    def _tiles(self, pixels: Image, plan: ChannelPlan) -> tuple[Tile, ...]:
-        facts = self.weights.network.facts
-        height, width = pixels.shape[:2]
-        side = memory.tile_side(
-            height,
-            width,
-            free=self._free_bytes() - pixels.nbytes,
-            bytes_per_pixel=self.weights.network.bytes_per_pixel(plan, self.dtype.itemsize),
-            halo=facts.halo,
-            multiple=facts.size_multiple,
-            least_pixels=facts.least_tile,
-        )
-        return plan_tiles(
-            height,
-            width,
-            size=side,
-            halo=facts.halo,
-            multiple=facts.size_multiple,
-            least_pixels=facts.least_tile,
-        )
-
     def _free_bytes(self) -> int:
         """What the picture's result and the tiles may take."""
         if self.max_memory is None:
@@ -212,11 +256,25 @@ class Denoiser:
         machine.release_memory()
         return memory.bytes_within(self.max_memory)
 
-    def _run(self, tiles: tuple[Tile, ...], level: Level, plans: Plans, progress: ProgressCallback | None) -> TileRun:
-        """A run over the tiles of one picture."""
-        return TileRun(
+    def _tiling(self, size: tuple[int, int], held: int) -> Tiling:
+        """How a picture may be cut where its result takes ``held`` bytes."""
+        return Tiling(*size, self.weights.network.facts, self._free_bytes() - held)
+
+    def _run(
+        self, tiling: Tiling, cap: Choice, timer: Timer | None, level: Level, progress: ProgressCallback | None
+    ) -> tuple[TileRun, tuple[Tile, ...]]:
+        """A run over the tiles of one picture, and these tiles."""
+        plans: Plans = OnePlan(cap.plan)
+        if timer is None:
+            side = tiling.side(self.weights.network.bytes_per_pixel(cap.plan, self.dtype.itemsize))
+            tiles = tiling.tiles(side)
+        else:
+            course = timer.course(tiling)
+            tiles = tiling.tiles(course.side)
+            plans = timer.pace(course, tiles)
+        run = TileRun(
             self._network,
-            self.weights.network.facts,
+            tiling.facts,
             self.device,
             level,
             plans,
@@ -224,3 +282,17 @@ class Denoiser:
             progress=progress,
             sparing=self.max_memory is not None,
         )
+        return run, tiles
+
+    def _account(self, cap: Choice, run: TileRun | None) -> dict[str, Any]:
+        """What `Account` says of the plans of a run; None where no tile had to be run."""
+        if run is None:
+            return {"plan": cap.plan, "plans": {}, "macs_per_pixel": cap.measured.macs_per_pixel, "tiles": 0}
+        known = self.weights.plans()
+        macs = sum(known[plan].macs_per_pixel * pixels for plan, pixels in run.written.items())
+        return {
+            "plan": next(iter(run.tiles)),
+            "plans": dict(run.tiles),
+            "macs_per_pixel": macs / run.written.total(),
+            "tiles": run.tiles.total(),
+        }

@@ -48,6 +48,18 @@ def available_bytes() -> int:
     return max(min(found, default=4 << 30), 64 * _MEBIBYTE)
 
 
+def least_written(height: int, width: int, multiple: int, least_pixels: int) -> int:
+    """Side of the written square of the smallest tile; see `tile_side` for the arguments."""
+    least = max(_SMALLEST_TILE, -(-least_pixels // min(height, width)))
+    return least + -least % multiple
+
+
+def most_read(height: int, width: int, side: int, halo: int, least_pixels: int) -> int:
+    """Pixels that a tile of this side reads at most; see `tile_side` for the arguments."""
+    reach = max(side + 2 * halo, least_side(height, width, least_pixels))
+    return min(height, reach) * min(width, reach)
+
+
 def tile_side(
     height: int, width: int, *, free: int, bytes_per_pixel: float, halo: int, multiple: int, least_pixels: int
 ) -> int:
@@ -63,17 +75,14 @@ def tile_side(
     Raises:
         InputError: not even the smallest tile fits; the message says what is missing.
     """
-    longest = least_side(height, width, least_pixels)
 
     def read(side: int) -> int:
-        reach = max(side + 2 * halo, longest)
-        return min(height, reach) * min(width, reach)
+        return most_read(height, width, side, halo, least_pixels)
 
     whole = max(height, width)
     if whole <= LARGEST_TILE and height * width * bytes_per_pixel <= free:
         return whole + -whole % multiple
-    least = max(_SMALLEST_TILE, -(-least_pixels // min(height, width)))
-    least += -least % multiple
+    least = least_written(height, width, multiple, least_pixels)
     short = read(least) * bytes_per_pixel - free
     if short > 0:
         missing = math.ceil(short / _MEBIBYTE)

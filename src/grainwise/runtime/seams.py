@@ -2,7 +2,7 @@
 
 Two sub-networks give slightly different pixels, and a border between them would show as a line. So the later tile is
 computed `REACH` pixels further up or to the left, and there its share of the result grows evenly from 0 to 1: from one
-pixel to the next, the share changes by at most 1 / (REACH + 1).
+pixel to the next, the share changes by 1 / (REACH + 1); by at most a quarter at the corner where two changes meet.
 """
 
 import numpy as np

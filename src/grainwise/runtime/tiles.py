@@ -98,6 +98,25 @@ def tile_of(box: Box, height: int, width: int, *, halo: int, multiple: int, leas
     return Tile(Box(top, bottom, left, right), box)
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much tiles read, without the tiles: their ``count``, all their ``pixels``, and those of the ``largest``."""
+
+    count: int
+    pixels: int
+    largest: int
+
+
+def tile_extent(height: int, width: int, *, size: int, halo: int, multiple: int, least_pixels: int = 1) -> Extent:
+    """The extent of the tiles that `plan_tiles` gives for the same arguments, which it must accept."""
+    least = least_side(height, width, least_pixels)
+    rows, columns = (
+        [end - first for first, end, _, _ in _spans(length, size // multiple * multiple, halo, multiple, least)]
+        for length in (height, width)
+    )
+    return Extent(len(rows) * len(columns), sum(rows) * sum(columns), max(rows) * max(columns))
+
+
 def _spans(length: int, size: int, halo: int, multiple: int, least: int) -> list[tuple[int, int, int, int]]:
     """(read start, read end, write start, write end) along one side; the tiles are made alike in size."""
     count = -(-length // size)

@@ -1,0 +1,233 @@
+"""Measures the cost model of this machine, once, in a few seconds, and keeps it in the user's cache folder.
+
+All plans take turns, so that a machine that slows down slows all of them; a first round warms up and tells what the first
+tile of a plan costs; the median of the others counts.
+"""
+
+import hashlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from grainwise.core.files import whole_file
+from grainwise.core.pictures import Picture, read_picture, write_picture
+from grainwise.evaluation.environment import environment
+from grainwise.networks.checkpoint import Weights
+from grainwise.primitives.channels import ChannelPlan
+from grainwise.runtime.cost import CostModel, Curve, FileCost, PlanCost
+from grainwise.runtime.level import Level
+from grainwise.runtime.noise_level import estimate_noise
+from grainwise.runtime.pixels import Image
+from grainwise.runtime.tile_run import OnePlan, TileRun
+from grainwise.runtime.tiles import Box, Tile
+
+QUICK_PLANS = 6
+"""A quick calibration measures the named plans, and others up to this many, evenly spread over their costs."""
+_SIDES = (256, 512)
+_ESTIMATE_SIDES = (96, 544, 1280)
+_FILE_SIDE = 768
+_FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
+_ROUNDS, _MOST_ROUNDS, _ENOUGH_SECONDS = 2, 5, 3.0
+
+
+def machine_of(weights: Weights, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """What a cost model holds for; where any of it changes, another one is measured."""
+    here = environment()
+    name = str(device)
+    if device.type == "cuda":
+        name += f" {torch.cuda.get_device_name(device)}"
+    return {
+        "cpu": here.cpu,
+        "cores": str(here.cores),
+        "threads": str(here.threads),
+        "torch": here.torch,
+        "device": name,
+        "dtype": str(dtype).removeprefix("torch."),
+        "weights": _fingerprint(weights),
+    }
+
+
+def load_costs(machine: dict[str, str]) -> CostModel | None:
+    """The cost model that is kept for ``machine``, or None where there is none, or a damaged one."""
+    try:
+        costs = CostModel.from_json(json.loads(cache_path(machine).read_text()))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return costs if costs.machine == machine else None
+
+
+def costs_for(
+    weights: Weights,
+    network: Callable[[ChannelPlan], nn.Module],
+    device: torch.device,
+    dtype: torch.dtype,
+    notify: Callable[[str], object] | None,
+) -> CostModel:
+    """The kept cost model, or one that is measured now, quickly, and kept; ``notify`` is told before."""
+    costs = load_costs(machine_of(weights, device, dtype))
+    if costs is None:
+        if notify is not None:
+            notify("measuring how fast this machine is, once; `grainwise bench --calibrate` measures more closely")
+        costs = measure_costs(weights, network, device, dtype, quick=True)
+        keep_costs(costs)
+    return costs
+
+
+def keep_costs(costs: CostModel) -> Path | None:
+    """Keep a cost model in the user's cache folder; its path, or None where the folder cannot be written."""
+    path = cache_path(dict(costs.machine))
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(costs.to_json(), indent=1) + "\n")
+    except OSError:
+        return None
+    return path
+
+
+def cache_path(machine: dict[str, str]) -> Path:
+    """Where the cost model of ``machine`` is kept: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    folder = given if given.is_absolute() else Path.home() / ".cache"
+    digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:20]
+    return folder / "grainwise" / f"costs-{digest}.json"
+
+
+def measure_costs(
+    weights: Weights,
+    network: Callable[[ChannelPlan], nn.Module],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    quick: bool,
+    tell: Callable[[float], object] = lambda _: None,
+) -> CostModel:
+    """Measure what restoring with these weights costs here.
+
+    Args:
+        weights: their recommended plans are measured.
+        network: gives the extracted network of a plan, on the device.
+        device: where it runs.
+        dtype: of the arithmetic.
+        quick: measure a few plans only, see `QUICK_PLANS`.
+        tell: called with the finished share, 0 to 1.
+    """
+    measured = weights.plans()
+    plans = _few(weights) if quick else list(measured)
+    rng = np.random.default_rng(0)
+    times: dict[tuple[ChannelPlan, int], list[float]] = {(plan, side): [] for plan in plans for side in _SIDES}
+    begun, spent = 0, 0.0
+    while begun <= _ROUNDS or (begun <= _MOST_ROUNDS and spent < _ENOUGH_SECONDS):
+        for index, plan in enumerate(plans):
+            for side in _SIDES:
+                seconds = _tile_seconds(weights, network, plan, device, _picture(rng, side))
+                times[plan, side].append(seconds)
+                spent += seconds if begun else 0.0
+            tell(min(0.8, 0.8 * (begun + index / len(plans)) / (_ROUNDS + 1)))
+        begun += 1
+    costs = {str(plan): _fit(measured[plan].macs_per_pixel, *(times[plan, side] for side in _SIDES)) for plan in plans}
+    curve = _measure_estimate(rng)
+    tell(0.9)
+    files = _measure_files(_picture(rng, _FILE_SIDE))
+    tell(1.0)
+    return CostModel(
+        machine=machine_of(weights, device, dtype),
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        plans=costs,
+        estimate=curve,
+        files=files,
+    )
+
+
+def _few(weights: Weights) -> list[ChannelPlan]:
+    plans = weights.plans()
+    chosen = {plan for plan, measured in plans.items() if measured.name}
+    everything = list(plans)
+    for index in np.linspace(0, len(everything) - 1, QUICK_PLANS).round().astype(int):
+        if len(chosen) < QUICK_PLANS or index in (0, len(everything) - 1):
+            chosen.add(everything[index])
+    return [plan for plan in everything if plan in chosen]
+
+
+def _picture(rng: np.random.Generator, side: int) -> Image:
+    """A ramp with a little noise, RGB, uint8: about what a restored photograph asks of a file format."""
+    ramp = np.linspace(40, 200, side, dtype=np.float32)[None, :, None]
+    noise = rng.normal(0, 3, (side, side, 3)).astype(np.float32)
+    return (ramp + noise).astype(np.uint8)
+
+
+def _tile_seconds(
+    weights: Weights,
+    network: Callable[[ChannelPlan], nn.Module],
+    plan: ChannelPlan,
+    device: torch.device,
+    pixels: Image,
+) -> float:
+    side = pixels.shape[0]
+    facts, box = weights.network.facts, Box(0, side, 0, side)
+    level = Level(min(0.1, facts.sigma_max), None, 1.0, facts.sigma_max, (side, side))
+    run = TileRun(network, facts, device, level, OnePlan(plan), total=box.area, progress=None, sparing=False)
+    out = np.empty_like(pixels)
+    start = time.perf_counter()
+    run.run((Tile(box, box),), pixels, out)
+    return time.perf_counter() - start
+
+
+def _fit(macs_per_pixel: float, small: Sequence[float], large: Sequence[float]) -> PlanCost:
+    """A fixed time and a time per pixel, from timings at both sides; the first of each is the warm-up."""
+    (a, b), (few, many) = (statistics.median(times[1:]) for times in (small, large)), (side**2 for side in _SIDES)
+    slope = (b - a) / (many - few)
+    fixed = a - slope * few
+    if slope <= 0 or fixed < 0:
+        slope, fixed = b / many, 0.0
+    return PlanCost(macs_per_pixel, start=max(0.0, small[0] - a), per_tile=fixed, per_pixel=slope)
+
+
+def _measure_estimate(rng: np.random.Generator) -> Curve:
+    seconds = []
+    for side in _ESTIMATE_SIDES:
+        pixels = _picture(rng, side)
+        seconds.append(_median(lambda pixels=pixels: estimate_noise(pixels)))  # type: ignore[misc]
+    rising = [max(seconds[: index + 1]) for index in range(len(seconds))]
+    return Curve(tuple(side**2 for side in _ESTIMATE_SIDES), tuple(rising))
+
+
+def _measure_files(pixels: Image) -> dict[str, FileCost]:
+    """Time every format, in a temporary folder."""
+    costs = {}
+    picture = Picture(pixels)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, suffix in _FORMATS.items():
+            path = Path(folder) / f"timed{suffix}"
+            write = _median(lambda path=path: write_picture(path, picture.pixels, picture))  # type: ignore[misc]
+            read = _median(lambda path=path: read_picture(path))  # type: ignore[misc]
+            costs[name] = FileCost(read / pixels.nbytes, write / pixels.nbytes)
+    return costs
+
+
+def _median(call: Callable[[], object], repeats: int = 3) -> float:
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
+
+
+def _fingerprint(weights: Weights) -> str:
+    """A hash of all that a weights file decides: the network, its weights and its plans."""
+    digest = hashlib.sha256()
+    facts = [type(weights.network).__name__, weights.network.config, [m.plan for m in weights.card.plans]]
+    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+    for name, value in weights.network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,174 @@
+"""What a machine costs: a model that is measured, kept and read again; damage never stops a picture."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.runtime.small import small_weights
+
+import grainwise
+from grainwise.core.errors import InputError
+from grainwise.primitives.channels import ChannelPlan
+from grainwise.runtime import calibration
+from grainwise.runtime.calibration import cache_path, keep_costs, load_costs, machine_of
+from grainwise.runtime.cost import CostModel, Curve, FileCost, PlanCost
+from grainwise.runtime.tiles import Extent
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "grainwise"
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "_SIDES", (64, 96))
+    monkeypatch.setattr(calibration, "_ESTIMATE_SIDES", (32, 48))
+    monkeypatch.setattr(calibration, "_FILE_SIDE", 32)
+
+
+def model(**plans: float) -> CostModel:
+    costs = {f"level0={name}": PlanCost(1e9 * rate, 0.5, 0.01, rate) for name, rate in plans.items()}
+    return CostModel({"cpu": "x"}, "2026-01-01T00:00:00+00:00", costs, Curve((10, 20), (0.1, 0.3)), {})
+
+
+def test_curves_are_straight_between_their_points() -> None:
+    curve = Curve((10, 20, 40), (1.0, 2.0, 2.5))
+    assert [curve.at(n) for n in (0, 10, 15, 20, 30, 40, 10**9)] == [1, 1, 1.5, 2, 2.25, 2.5, 2.5]
+    assert Curve((5,), (3.0,)).at(100) == 3
+
+
+@pytest.mark.parametrize("points", [((), ()), ((2, 1), (1.0, 1.0)), ((1, 2), (1.0,)), ((1,), (-1.0,))])
+def test_curves_that_make_no_sense_are_refused(points: tuple[tuple[int, ...], tuple[float, ...]]) -> None:
+    with pytest.raises(InputError, match="curve"):
+        Curve(*points)
+
+
+def test_tiles_cost_a_fixed_time_and_a_time_per_pixel() -> None:
+    cost = PlanCost(1000, start=1, per_tile=0.5, per_pixel=0.25)
+    assert cost.tile(4) == 1.5
+    assert cost.tiles(Extent(3, 8, 4)) == 3.5
+    assert cost.started().start == 0
+
+
+def test_plans_that_were_not_measured_lie_between_their_neighbours() -> None:
+    costs = model(a=1e-6, b=3e-6)
+    assert costs.of(ChannelPlan((("level0", 1),)), 2000).per_pixel == pytest.approx(2e-6)
+    assert costs.of(ChannelPlan((("level0", 1),)), 500).per_pixel == pytest.approx(0.5e-6)
+    assert costs.of(ChannelPlan((("level0", 1),)), 6000).per_pixel == pytest.approx(6e-6)
+    known = CostModel(costs.machine, costs.measured, {"level0=7": PlanCost(5, 0, 0, 1)}, costs.estimate, {})
+    assert known.of(ChannelPlan((("level0", 7),)), 99).per_pixel == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"per_pixel": 0.0}, {"per_pixel": float("nan")}, {"start": -1.0}, {"per_tile": -1.0}]
+)
+def test_impossible_costs_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="a plan costs"):
+        PlanCost(**{"macs_per_pixel": 1.0, "start": 0.0, "per_tile": 0.0, "per_pixel": 1.0, **wrong})
+    with pytest.raises(InputError, match="at least one"):
+        CostModel({}, "2026-01-01", {}, Curve((1,), (1.0,)), {})
+
+
+def test_the_model_comes_back_from_json() -> None:
+    costs = CostModel(
+        {"cpu": "x"},
+        "2026-01-01T00:00:00+00:00",
+        model(a=1e-6).plans,
+        Curve((1, 2), (0.0, 1.0)),
+        {"png": FileCost(1, 2)},
+    )
+    assert CostModel.from_json(json.loads(json.dumps(costs.to_json()))) == costs
+    assert costs.age() > 0
+
+
+def test_this_machine_is_measured_kept_and_found_again(cache: Path, quickly: None) -> None:
+    denoiser = grainwise.Denoiser(small_weights(), device="cpu", dtype="float32")
+    told: list[float] = []
+    costs, path = denoiser.time_machine(tell=told.append)
+    assert path is not None
+    assert path.parent == cache
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert list(costs.plans) == [measured.plan for measured in denoiser.weights.card.plans]
+    assert set(costs.files) == {"png", "jpeg", "webp", "tiff"}
+    assert all(cost.per_pixel > 0 for cost in costs.plans.values())
+    assert load_costs(machine_of(denoiser.weights, CPU, torch.float32)) == costs
+    assert [p.name for p in cache.iterdir()] == [path.name]
+
+
+def test_other_weights_dtypes_and_threads_have_models_of_their_own(cache: Path) -> None:
+    machines = [
+        machine_of(small_weights(0), CPU, torch.float32),
+        machine_of(small_weights(1), CPU, torch.float32),
+        machine_of(small_weights(0), CPU, torch.bfloat16),
+    ]
+    assert len({cache_path(machine) for machine in machines}) == 3
+    assert machine_of(small_weights(0), CPU, torch.float32) == machines[0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[]", "null", '{"machine": 3}', "binary", "another machine", "no plans", "negative", "text for a number"],
+)
+def test_a_damaged_cache_is_measured_anew(cache: Path, quickly: None, damage: str) -> None:
+    weights = small_weights()
+    machine = machine_of(weights, CPU, torch.float32)
+    costs = CostModel(machine, "2026-01-01T00:00:00+00:00", model(a=1e-6).plans, Curve((1,), (1.0,)), {})
+    path = keep_costs(costs)
+    assert path is not None
+    assert load_costs(machine) == costs
+    values = costs.to_json()
+    if damage == "another machine":
+        values["machine"] = {**machine, "cpu": "another"}
+    elif damage == "no plans":
+        values["plans"] = {}
+    elif damage == "negative":
+        values["plans"]["level0=a"]["per_pixel"] = -1
+    elif damage == "text for a number":
+        values["plans"]["level0=a"]["per_pixel"] = "fast"
+    known = {"another machine", "no plans", "negative", "text for a number"}
+    path.write_bytes(
+        b"\xff\x00" if damage == "binary" else (json.dumps(values) if damage in known else damage).encode()
+    )
+    assert load_costs(machine) is None
+    denoiser = grainwise.Denoiser(weights, device="cpu", dtype="float32")
+    said: list[str] = []
+    denoiser.notify = said.append
+    denoiser(np.full((40, 40, 3), 90, np.uint8), sigma=0.1, max_seconds=60)
+    assert len(said) == 1
+    assert "measuring" in said[0]
+    assert load_costs(machine) == denoiser.costs
+    denoiser(np.full((40, 40, 3), 90, np.uint8), sigma=0.1, max_seconds=60)
+    assert len(said) == 1
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(
+    quickly: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    denoiser = grainwise.Denoiser(small_weights(), device="cpu", dtype="float32")
+    assert denoiser(np.full((40, 40, 3), 90, np.uint8), sigma=0.1, max_seconds=60) is not None
+    assert denoiser.time_machine(quick=True)[1] is None
+
+
+def test_the_cache_lies_in_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert cache_path({}).parent == tmp_path / ".cache" / "grainwise"
+
+
+def test_a_quick_measurement_takes_the_named_plans_and_the_ends() -> None:
+    weights = grainwise.Denoiser.from_pretrained(device="cpu").weights
+    few = calibration._few(weights)
+    assert len(few) <= calibration.QUICK_PLANS + 1
+    assert {plan for plan, measured in weights.plans().items() if measured.name} <= set(few)
+    everything = list(weights.plans())
+    assert {everything[0], everything[-1]} <= set(few)
