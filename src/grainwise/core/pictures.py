@@ -87,11 +87,11 @@ def read_picture(path: Path) -> Picture:
                 return _decode(stream, path, container)
             except (pyvips.Error, UnicodeDecodeError) as error:
                 raise PictureError(
-                    f"cannot read {path}: it is truncated, damaged or of a rare kind ({_reason(error)}); "
+                    f"cannot read {path}: it is truncated, damaged or of a rare kind ({reason(error)}); "
                     "copy it again, or convert it to PNG or TIFF"
                 ) from error
     except OSError as error:
-        raise PictureError(f"cannot read {path}: {_os_reason(error)}; check the path") from error
+        raise PictureError(f"cannot read {path}: {os_reason(error)}; check the path") from error
 
 
 def write_picture(
@@ -127,22 +127,22 @@ def write_picture(
     pyvips = load_vips()
 
     path = Path(path)
-    target = _target_format(path)
+    target = target_format(path)
     _check_pixels(path, pixels, like, target, quality)
     metadata = like.metadata.stripped() if strip_metadata else like.metadata
     provenance = " ".join(provenance.split()) if provenance else None
     image = with_metadata(_to_image(pixels, like.alpha, target), metadata, target, provenance)
     try:
         with whole_file(path) as temporary:
-            _save(image, temporary, target, quality, quality == 100 or (like.format == "webp" and like.lossless))
+            save_image(image, temporary, target, quality, quality == 100 or (like.format == "webp" and like.lossless))
             if target == "tiff":
                 add_to_tiff(temporary, tiff_additions(metadata, provenance))
     except (pyvips.Error, UnicodeDecodeError, struct.error) as error:
         raise PictureError(
-            f"cannot write {path}: {_reason(error)}; check the free space, or choose another format"
+            f"cannot write {path}: {reason(error)}; check the free space, or choose another format"
         ) from error
     except OSError as error:
-        raise PictureError(f"cannot write {path}: {_os_reason(error)}; choose another destination") from error
+        raise PictureError(f"cannot write {path}: {os_reason(error)}; choose another destination") from error
 
 
 def picture_paths(folder: Path) -> list[Path]:
@@ -155,7 +155,7 @@ def picture_paths(folder: Path) -> list[Path]:
     """
 
     def fail(error: OSError) -> None:
-        raise PictureError(f"cannot list {error.filename or folder}: {_os_reason(error)}; check the path") from error
+        raise PictureError(f"cannot list {error.filename or folder}: {os_reason(error)}; check the path") from error
 
     found: list[Path] = []
     for parent, folders, files in os.walk(folder, onerror=fail):
@@ -184,7 +184,8 @@ def _decode(stream: BinaryIO, path: Path, container: Container) -> Picture:
     return _decode_once(stream, path, container, "error")
 
 
-def _decode_once(stream: BinaryIO, path: Path, container: Container, fail_on: str) -> Picture:
+def open_image(stream: BinaryIO, format: Format, fail_on: str) -> "pyvips.Image":
+    """Open a picture file of that format for decoding from top to bottom."""
     pyvips = load_vips()
 
     stream.seek(0)
@@ -194,20 +195,25 @@ def _decode_once(stream: BinaryIO, path: Path, container: Container, fail_on: st
         "jpeg": pyvips.Image.jpegload_source,
         "webp": pyvips.Image.webpload_source,
         "tiff": pyvips.Image.tiffload_source,
-    }[container.format]
-    image = load(source, access="sequential", fail_on=fail_on)
-    dtype, channels = _sample_kind(image, path)
+    }[format]
+    return load(source, access="sequential", fail_on=fail_on)
+
+
+def _decode_once(stream: BinaryIO, path: Path, container: Container, fail_on: str) -> Picture:
+    image = open_image(stream, container.format, fail_on)
+    dtype, channels = sample_kind(image, path)
     try:
         pixels, alpha = _fetch(image, dtype, channels)
     except MemoryError as error:
         raise PictureError(
             f"cannot read {path}: {image.width} x {image.height} pixels do not fit into memory; cut it into parts first"
         ) from error
-    bits = int(image.get("bits-per-sample")) if image.get_typeof("bits-per-sample") else 8
-    return Picture(pixels, alpha, metadata_of(image, container), container.format, bits, container.lossless)
+    return Picture(
+        pixels, alpha, metadata_of(image, container), container.format, sample_bits(image), container.lossless
+    )
 
 
-def _sample_kind(image: "pyvips.Image", path: Path) -> tuple[type[np.uint8] | type[np.uint16], int]:
+def sample_kind(image: "pyvips.Image", path: Path) -> tuple[type[np.uint8] | type[np.uint16], int]:
     """Give the dtype and the number of colour channels, or refuse what they cannot hold."""
     pages = int(image.get("n-pages")) if image.get_typeof("n-pages") else 1
     if pages > 1:
@@ -230,6 +236,11 @@ def _sample_kind(image: "pyvips.Image", path: Path) -> tuple[type[np.uint8] | ty
     return kind
 
 
+def sample_bits(image: "pyvips.Image") -> int:
+    """Give the bits per sample in the file."""
+    return int(image.get("bits-per-sample")) if image.get_typeof("bits-per-sample") else 8
+
+
 def _fetch(
     image: "pyvips.Image", dtype: type[np.uint8] | type[np.uint16], channels: int
 ) -> tuple[Samples, Samples | None]:
@@ -250,7 +261,8 @@ def _fetch(
     return pixels, alpha
 
 
-def _target_format(path: Path) -> Format:
+def target_format(path: Path) -> Format:
+    """Give the format that a suffix stands for, or refuse it."""
     target = FORMATS.get(path.suffix.lower())
     if target is None:
         raise PictureError(f"cannot write {path}: unknown suffix {path.suffix!r}; use one of {', '.join(SUFFIXES)}")
@@ -271,19 +283,24 @@ def _check_pixels(path: Path, pixels: Samples, like: Picture, target: Format, qu
     if not 1 <= quality <= 100:
         raise InputError(f"quality must be 1 to 100, not {quality}; 95 is a good choice")
     height, width = pixels.shape[:2]
-    longest = _LONGEST_SIDE.get(target, max(height, width))
-    if max(height, width) > longest:
-        raise PictureError(
-            f"cannot write {path}: {width} x {height} pixels, but {target} holds at most {longest} a side; "
-            "use .png or .tiff"
-        )
-    if like.alpha is not None and target == "jpeg":
-        raise PictureError(f"cannot write {path}: JPEG holds no alpha; use .png, .webp or .tiff")
+    check_target(path, target, (height, width), like.alpha is not None)
     if like.alpha is not None and like.alpha.shape != (height, width):
         raise PictureError(
             f"cannot write {path}: the alpha is {like.alpha.shape[1]} x {like.alpha.shape[0]}, the pixels "
             f"{width} x {height}; resize the alpha, or set it to None"
         )
+
+
+def check_target(path: Path, target: Format, size: tuple[int, int], alpha: bool) -> None:
+    """Refuse a format that cannot hold a picture of this height, width and alpha."""
+    longest = _LONGEST_SIDE.get(target, max(size))
+    if max(size) > longest:
+        raise PictureError(
+            f"cannot write {path}: {size[1]} x {size[0]} pixels, but {target} holds at most {longest} a side; "
+            "use .png or .tiff"
+        )
+    if alpha and target == "jpeg":
+        raise PictureError(f"cannot write {path}: JPEG holds no alpha; use .png, .webp or .tiff")
 
 
 def _to_image(pixels: Samples, alpha: Samples | None, target: Format) -> "pyvips.Image":
@@ -301,9 +318,14 @@ def _wrap(array: Samples, deep: bool) -> "pyvips.Image":
     pyvips = load_vips()
 
     height, width, channels = array.shape
-    stored_deep = array.dtype == np.uint16
     data = np.ascontiguousarray(array).reshape(-1).data
-    image = pyvips.Image.new_from_memory(data, width, height, channels, "ushort" if stored_deep else "uchar")
+    kind = "ushort" if array.dtype == np.uint16 else "uchar"
+    return at_depth(pyvips.Image.new_from_memory(data, width, height, channels, kind), deep)
+
+
+def at_depth(image: "pyvips.Image", deep: bool) -> "pyvips.Image":
+    """Give the image at 16 bit if ``deep``, else at 8; a change of depth rounds to the nearest value."""
+    stored_deep = image.format == "ushort"
     if stored_deep and not deep:
         return (image / 257).rint().cast("uchar")
     if deep and not stored_deep:
@@ -311,7 +333,8 @@ def _wrap(array: Samples, deep: bool) -> "pyvips.Image":
     return image
 
 
-def _save(image: "pyvips.Image", path: Path, target: Format, quality: int, lossless: bool) -> None:
+def save_image(image: "pyvips.Image", path: Path, target: Format, quality: int, lossless: bool) -> None:
+    """Encode an image into the existing file ``path``."""
     pyvips = load_vips()
 
     with path.open("r+b") as stream:
@@ -330,12 +353,13 @@ def _save(image: "pyvips.Image", path: Path, target: Format, quality: int, lossl
             )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Give the first telling line of a libvips message, short, without file descriptors or repeats."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if line and not line.startswith("unable to")]
     return (telling or lines or ["no reason given"])[0][:160].rstrip(".") or "no reason given"
 
 
-def _os_reason(error: OSError) -> str:
+def os_reason(error: OSError) -> str:
+    """Give what the system says, in lower case."""
     return (error.strerror or str(error)).lower()
