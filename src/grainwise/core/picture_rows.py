@@ -138,7 +138,8 @@ def writing_rows(
 ) -> Iterator[WriteRows]:
     """Write a picture of the size, bands, depth and metadata of ``like`` in rows, whole or not at all.
 
-    The file is the one that `write_picture` would write; arguments as there. Whatever happens inside the block, no part of a picture is left behind.
+    The file is the one that `write_picture` would write; arguments as there. Whatever happens inside the
+    block, no part of a picture is left behind.
 
     Raises:
         InputError: rows of another shape or type, or fewer or more than the picture has.

@@ -28,6 +28,7 @@ from grainwise.runtime.level import Level, is_number
 from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
 from grainwise.runtime.pace import check_seconds
 from grainwise.runtime.pixels import Image, ProgressCallback, tell
+from grainwise.runtime.strips import Rows, WriteRows, copy_rows, estimate_rows, restore_rows
 from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
 from grainwise.runtime.tiles import Tile
 from grainwise.runtime.tiling import Tiling
@@ -205,6 +206,58 @@ class Denoiser:
             **self._account(cap, run),
         )
 
+    def restore_rows(
+        self,
+        rows: Rows,
+        write: WriteRows,
+        budget: str | float | None = None,
+        strength: float = 1.0,
+        sigma: float | None = None,
+        progress: ProgressCallback | None = None,
+        max_seconds: float | None = None,
+        *,
+        along: float = 0.0,
+    ) -> Account:
+        """Remove the noise of a picture that is read and written in rows, because it is larger than memory.
+
+        The result is that of `restore`. Alpha is passed on. Where no level is given, the picture is read twice.
+
+        Args:
+            rows: the picture, see `grainwise.core.picture_rows.PictureInfo`.
+            write: takes the rows of the result, all bands, from top to bottom.
+            budget, strength, sigma, progress, max_seconds: see `restore`; ``sigma`` is no map here.
+            along: seconds of ``max_seconds`` that reading and writing are expected to take besides.
+
+        Raises:
+            InputError, BudgetError, Cancelled: see `restore`.
+        """
+        cap, timer = self._begin(budget, strength, max_seconds)
+        start = time.perf_counter() if timer is None else timer.start
+        blind = sigma is None and strength > 0
+        size = rows.height, rows.width
+        if timer is not None:
+            timer.check(self._tiling(size, 0, rows.row_bytes), estimate=blind, along=along)
+        told = time.perf_counter()
+        estimate = estimate_rows(rows, progress) if blind else None
+        seconds_estimate = time.perf_counter() - told
+        level = Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, size)
+        run = None
+        if level.map is not None:
+            raise InputError("a picture that is read in rows takes one noise level, or None; no map")
+        if level.mean == 0:
+            copy_rows(rows, write, progress)
+        else:
+            tiling = self._tiling(size, 0, rows.row_bytes)
+            run, tiles = self._run(tiling, cap, timer, level, progress, along=along)
+            restore_rows(rows, write, run, tiles, tiling.facts)
+        return Account(
+            sigma=level.mean,
+            estimate=estimate,
+            seconds=time.perf_counter() - start,
+            seconds_estimate=seconds_estimate,
+            **self._account(cap, run),
+        )
+
     def time_machine(
         self, *, quick: bool = False, tell: Callable[[float], object] = lambda _: None
     ) -> tuple[CostModel, Path | None]:
@@ -256,12 +309,18 @@ class Denoiser:
         machine.release_memory()
         return memory.bytes_within(self.max_memory)
 
-    def _tiling(self, size: tuple[int, int], held: int) -> Tiling:
-        """How a picture may be cut where its result takes ``held`` bytes."""
-        return Tiling(*size, self.weights.network.facts, self._free_bytes() - held)
+    def _tiling(self, size: tuple[int, int], held: int, row_bytes: int = 0) -> Tiling:
+        """How a picture may be cut where its result takes ``held`` bytes, or its rows so many each."""
+        return Tiling(*size, self.weights.network.facts, self._free_bytes() - held, row_bytes)
 
     def _run(
-        self, tiling: Tiling, cap: Choice, timer: Timer | None, level: Level, progress: ProgressCallback | None
+        self,
+        tiling: Tiling,
+        cap: Choice,
+        timer: Timer | None,
+        level: Level,
+        progress: ProgressCallback | None,
+        along: float = 0.0,
     ) -> tuple[TileRun, tuple[Tile, ...]]:
         """A run over the tiles of one picture, and these tiles."""
         plans: Plans = OnePlan(cap.plan)
@@ -269,9 +328,9 @@ class Denoiser:
             side = tiling.side(self.weights.network.bytes_per_pixel(cap.plan, self.dtype.itemsize))
             tiles = tiling.tiles(side)
         else:
-            course = timer.course(tiling)
+            course = timer.course(tiling, along=along)
             tiles = tiling.tiles(course.side)
-            plans = timer.pace(course, tiles)
+            plans = timer.pace(course, tiles, along=along)
         run = TileRun(
             self._network,
             tiling.facts,

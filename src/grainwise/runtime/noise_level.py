@@ -21,7 +21,6 @@ there a clean picture's texture looks the same, so no correction is offered: tel
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -32,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grainwise.core.errors import InputError
+from grainwise.runtime.noise_sample import PATCH, NoiseSample, sample_of
 
 Array: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -39,13 +39,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 MAP_HALO: Final = 7
 """Pixels around a tile that ``NoiseEstimate.map`` reads: a tile cut with this halo gets the whole picture's values."""
 
-_PATCH: Final = 8
 _FIRST_HIGH: Final = 10  # a coefficient (u, v) is "high" from u + v = 10 on: 15 of 64
 _WEAK: Final = 0.1  # the share of patches that is measured
 _FEWEST: Final = 300  # never measure fewer patches than this, where there are as many
-_PATCHES: Final = 32768  # about as many are looked at, however large the picture is
-_WIDEST_STRIDE: Final = 7  # not 8: patches must not lie on the block grid of a JPEG file
-_CROP: Final = 64
 _BIN_WIDTH: Final = 1 / 16
 _BIN_FEWEST: Final = 250  # patches that a brightness bin must hold
 _BIN_WEAK: Final = 0.2
@@ -151,12 +147,22 @@ def estimate_noise(image: NDArray[np.generic]) -> NoiseEstimate:
         InputError: not an array of that rank, channel count and type; or empty, not finite, or not in [0, 1].
     """
     _check(image)
-    if image.shape[2] == 3 and _is_grey(image):
-        image = image[:, :, :1]
-    height, width, channels = image.shape
-    if min(height, width) < _PATCH:
-        return NoiseEstimate(_of_tiny(_to_unit(image)))
-    patches = _Patches.of(np.concatenate(list(_cut(image))), channels)
+    return estimate_from(sample_of(image))
+
+
+def estimate_from(sample: NoiseSample) -> NoiseEstimate:
+    """Estimate the noise of a picture from the sample of it; the same figure as `estimate_noise` gives for the picture.
+
+    Raises:
+        InputError: float values that are not finite or not in [0, 1].
+    """
+    crops = sample.crops
+    height, width, channels = crops[0].shape
+    if channels == 3 and all(bool((crop == crop[:, :, :1]).all()) for crop in crops):
+        crops, channels = tuple(crop[:, :, :1] for crop in crops), 1
+    if min(height, width) < PATCH:
+        return NoiseEstimate(_of_tiny(_to_unit(crops[0])))
+    patches = _Patches.of(np.concatenate([_cut(crop, sample.stride) for crop in crops]), channels)
     alive = patches.frozen < _FROZEN
     if not alive.any():
         return NoiseEstimate(0.0)
@@ -186,29 +192,11 @@ def _check(image: NDArray[np.generic]) -> None:
         raise InputError(f"noise is estimated on uint8, uint16 or float, but {image.dtype} was given. Convert it.")
 
 
-def _crops(image: NDArray[np.generic]) -> Iterator[tuple[NDArray[np.generic], int]]:
-    """Give the parts of ``image`` that are looked at, each with the stride of its patches."""
-    height, width = image.shape[:2]
-    stride = max(3, math.ceil(math.sqrt(height * width / _PATCHES)))
-    if stride <= _WIDEST_STRIDE:
-        yield image, stride
-        return
-    across = (_CROP - _PATCH) // _WIDEST_STRIDE + 1
-    count = _PATCHES // across**2
-    high, wide = min(_CROP, height), min(_CROP, width)
-    rows = min(max(1, round(math.sqrt(count * height / width))), count, math.ceil(height / high))
-    columns = min(count // rows, math.ceil(width / wide))
-    for top in np.linspace(0, height - high, rows).astype(int):
-        for left in np.linspace(0, width - wide, columns).astype(int):
-            yield image[top : top + high, left : left + wide], _WIDEST_STRIDE
-
-
-def _cut(image: NDArray[np.generic]) -> Iterator[Array]:
+def _cut(crop: NDArray[np.generic], stride: int) -> Array:
     """Cut patches, (n, C * 64) in image units, channel by channel."""
-    for crop, stride in _crops(image):
-        values = _to_unit(crop)
-        windows = np.lib.stride_tricks.sliding_window_view(values, (_PATCH, _PATCH), axis=(0, 1))
-        yield np.ascontiguousarray(windows[::stride, ::stride]).reshape(-1, values.shape[2] * _PATCH**2)
+    values = _to_unit(crop)
+    windows = np.lib.stride_tricks.sliding_window_view(values, (PATCH, PATCH), axis=(0, 1))
+    return np.ascontiguousarray(windows[::stride, ::stride]).reshape(-1, values.shape[2] * PATCH**2)
 
 
 def _to_unit(values: NDArray[np.generic]) -> Array:
@@ -229,11 +217,6 @@ def _to_unit(values: NDArray[np.generic]) -> Array:
     return unit
 
 
-def _is_grey(image: NDArray[np.generic]) -> bool:
-    """Whether the three channels hold the same values, wherever the picture is looked at."""
-    return all(bool((crop == crop[:, :, :1]).all()) for crop, _ in _crops(image))
-
-
 def _of_tiny(values: Array) -> float:
     """Estimate sigma of a picture too small for a patch: median of 2x2 diagonal differences (Donoho 1995)."""
     if min(values.shape[:2]) < 2:
@@ -252,9 +235,9 @@ def _dct(size: int) -> NDArray[np.float64]:
 
 def _high_basis(channels: int) -> Array:
     """Give the high-frequency basis vectors as columns, (C * 64, C * 15): grey ones first, then colour differences."""
-    u, v = np.mgrid[:_PATCH, :_PATCH]
+    u, v = np.mgrid[:PATCH, :PATCH]
     high = (u + v >= _FIRST_HIGH).ravel()
-    plane = np.kron(_dct(_PATCH), _dct(_PATCH))[high]
+    plane = np.kron(_dct(PATCH), _dct(PATCH))[high]
     return np.ascontiguousarray(np.kron(_dct(channels), plane).T, dtype=np.float32)
 
 
@@ -272,11 +255,11 @@ class _Patches:
     def of(cls, cut: Array, channels: int) -> "_Patches":
         """Measure patches (n, C * 64); ``cut`` is overwritten."""
         count = len(cut)
-        cut = cut.reshape(count, channels, _PATCH**2)
+        cut = cut.reshape(count, channels, PATCH**2)
         clipped = np.zeros(count, np.float32)
         if cut.min() >= 0 and cut.max() <= 1:
             clipped = ((cut <= 0) | (cut >= 1)).mean((1, 2), dtype=np.float32)
-        rows = cut.reshape(count, channels, _PATCH, _PATCH)
+        rows = cut.reshape(count, channels, PATCH, PATCH)
         same = rows[:, 0, :, 1:] == rows[:, 0, :, :-1]
         for channel in range(1, channels):
             same &= rows[:, channel, :, 1:] == rows[:, channel, :, :-1]
@@ -295,7 +278,7 @@ class _Patches:
     def texture(self, index: NDArray[np.intp]) -> float:
         """Give low over high frequency energy, per place, in the weakest of ``index``: at most 1 in white noise."""
         weak = self.weakest(index, _WEAK, _FEWEST)
-        places = int(self.high.shape[1]) * (_PATCH**2 - 1 - int(self.high.shape[2]))
+        places = int(self.high.shape[1]) * (PATCH**2 - 1 - int(self.high.shape[2]))
         low = float(np.median(self.low[weak])) / places
         return low / max(float(self.high[weak].mean()), 1e-12)
 

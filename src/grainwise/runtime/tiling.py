@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from grainwise.networks.network import Facts
 from grainwise.runtime import memory
 from grainwise.runtime.seams import REACH
+from grainwise.runtime.strips import strip_rows
 from grainwise.runtime.tiles import Extent, Tile, plan_tiles, tile_extent
 
+_STEP = 64
 _SIDES = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072)
 
 
@@ -18,12 +20,15 @@ class Tiling:
         height, width: of the picture.
         facts: of the network.
         free: bytes.
+        row_bytes: of a row of the picture, where it is restored in strips; its rows share ``free`` with the tiles. 0 where
+            the whole picture is held beside it.
     """
 
     height: int
     width: int
     facts: Facts
     free: int
+    row_bytes: int = 0
 
     def side(self, bytes_per_pixel: float, *, reach: int = 0) -> int:
         """Side of the largest tile that fits into memory, if it may read ``reach`` pixels more than its halo.
@@ -31,15 +36,32 @@ class Tiling:
         Raises:
             InputError: not even the smallest tile fits; the message says what is missing.
         """
+        least = memory.least_written(self.height, self.width, self.facts.size_multiple, self.facts.least_tile)
+        side = self._side(bytes_per_pixel, reach, self._rows(least))
+        if self.row_bytes:
+            grid = range(side - side % _STEP, least, -_STEP)
+            side = next((s for s in (side, *grid) if self._bytes(s, bytes_per_pixel, reach) <= self.free), least)
+        return side
+
+    def _side(self, bytes_per_pixel: float, reach: int, held: int) -> int:
         return memory.tile_side(
             self.height,
             self.width,
-            free=self.free,
+            free=self.free - held,
             bytes_per_pixel=bytes_per_pixel,
             halo=self.facts.halo + reach,
             multiple=self.facts.size_multiple,
             least_pixels=self.facts.least_tile,
         )
+
+    def _bytes(self, side: int, bytes_per_pixel: float, reach: int) -> float:
+        """Memory of a tile of this side and of the rows that are held with it."""
+        read = memory.most_read(self.height, self.width, side, self.facts.halo + reach, self.facts.least_tile)
+        return read * bytes_per_pixel + self._rows(side)
+
+    def _rows(self, side: int) -> int:
+        """Bytes of the rows that are held where tiles of this side are restored in strips."""
+        return self.row_bytes * strip_rows(side, self.height, self.facts)
 
     def sides(self, bytes_per_pixel: float) -> tuple[int, ...]:
         """Sides to choose from where plans may change between tiles, ascending; the last is the largest that fits.

@@ -67,14 +67,14 @@ class Timer:
         blind = self._costs.estimate.at(tiling.height * tiling.width) if estimate else 0.0
         return blind + least_course(courses(self._candidates, tiling)).seconds
 
-    def check(self, tiling: Tiling, *, estimate: bool) -> None:
-        """Refuse a limit that cannot be met.
+    def check(self, tiling: Tiling, *, estimate: bool, along: float = 0.0) -> None:
+        """Refuse a limit that cannot be met, less what goes on ``along``.
 
         Raises:
             BudgetError: it is less than the least possible time, which the message names.
             InputError: not even the smallest tile fits into memory.
         """
-        refuse(self.least(tiling, estimate=estimate), self._limit, (tiling.height, tiling.width))
+        refuse(along + self.least(tiling, estimate=estimate), self._limit, (tiling.height, tiling.width))
 
     def course(self, tiling: Tiling, *, along: float = 0.0) -> Course:
         """The course for the time that is left, less what goes on ``along``; the fastest one where it is too little.
