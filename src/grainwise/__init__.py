@@ -23,15 +23,16 @@ from grainwise.core.errors import (
 )
 
 if TYPE_CHECKING:
-    from grainwise.runtime.denoiser import Denoiser, Restoration
+    from grainwise.runtime.denoiser import Denoiser
     from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
+    from grainwise.runtime.restoration import Restoration
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Denoiser": "grainwise.runtime.denoiser",
     "NoiseEstimate": "grainwise.runtime.noise_level",
-    "Restoration": "grainwise.runtime.denoiser",
+    "Restoration": "grainwise.runtime.restoration",
     "estimate_noise": "grainwise.runtime.noise_level",
 }
 

@@ -9,6 +9,8 @@ import pytest
 
 from grainwise.cli import main
 from grainwise.core.pictures import Picture, write_picture
+from grainwise.networks.checkpoint import load_weights
+from grainwise.runtime.cost import CostModel, Curve, FileCost, PlanCost
 
 
 class Ran(NamedTuple):
@@ -46,3 +48,18 @@ def folder(tmp_path: Path) -> Path:
         pixels = noisy_pixels(seed=index)
         write_picture(tmp_path / "in" / name, pixels, Picture(pixels))
     return tmp_path / "in"
+
+
+@pytest.fixture
+def timed_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> CostModel:
+    """A machine whose costs were measured long ago: a millisecond for everything, and a second per megapixel."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    plans = {
+        measured.plan: PlanCost(measured.macs_per_pixel, 0.0, 0.001, measured.macs_per_pixel / 5e4 * 1e-6)
+        for measured in load_weights("default").card.plans
+    }
+    files = {name: FileCost(1e-9, 1e-8) for name in ("png", "jpeg", "webp", "tiff")}
+    costs = CostModel({}, "2026-01-01T00:00:00+00:00", plans, Curve((1,), (0.001,)), files)
+    monkeypatch.setattr("grainwise.runtime.denoiser.load_costs", lambda machine: costs)
+    monkeypatch.setattr("grainwise.runtime.calibration.load_costs", lambda machine: costs)
+    return costs

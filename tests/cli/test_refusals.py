@@ -141,6 +141,20 @@ CASES: dict[str, tuple[Case, str]] = {
     "strength nan": (lambda p: one(p, "--strength", "nan"), "strength"),
     "quality 0": (lambda p: one(p, "--quality", "0"), "quality"),
     "too little memory": (lambda p: one(p, "--max-memory", "10"), "MB more"),
+    "no time": (lambda p: one(p, "--max-seconds", "0"), "above 0"),
+    "endless time": (lambda p: one(p, "--max-seconds", "inf"), "above 0"),
+    "time no number": (lambda p: one(p, "--max-seconds", "soon"), "max-seconds"),
+    "too little time": (lambda p: one(p, "--max-seconds", "0.00001"), "at least"),
+    "too little time, told before": (lambda p: one(p, "--max-seconds", "0.00001", "--dry-run"), "at least"),
+    "too little memory, told before": (lambda p: one(p, "--max-memory", "10", "--dry-run"), "MB more"),
+    "JPEG larger than memory": (lambda p: [*bad(picture(p, "a.jpg")), "--max-memory", "10"], "held whole"),
+    "WebP larger than memory": (
+        lambda p: ["denoise", picture(p), "-o", p / "o.webp", "--max-memory", "10"], "encoded whole"
+    ),
+    "dry run of nothing": (lambda p: ["denoise", p / "no.png", "-o", p / "o.png", "--dry-run"], "no file or folder"),
+    "dry run of text": (lambda p: [*bad(raw(p, "a.png", b"text")), "--dry-run"], "a.png"),
+    "bench of nothing": (lambda p: ["bench"], "--data"),
+    "calibration on pictures": (lambda p: ["bench", "--calibrate", "--data", p], "leave out --data"),
     "unknown device": (lambda p: one(p, "--device", "tpu"), "device"),
     "unknown dtype": (lambda p: one(p, "--dtype", "int8"), "dtype"),
     "estimate of nothing": (lambda p: ["estimate", p / "no.png"], "no file or folder"),
@@ -162,7 +176,9 @@ CASES: dict[str, tuple[Case, str]] = {
 
 
 @pytest.mark.parametrize(("case", "words"), CASES.values(), ids=CASES)
-def test_refused_in_one_line(case: Case, words: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_in_one_line(
+    case: Case, words: str, run: Run, timed_machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if "permission" in words and os.geteuid() == 0:
         pytest.skip("root may read and write everything")
     monkeypatch.chdir(tmp_path)

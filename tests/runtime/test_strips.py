@@ -80,7 +80,7 @@ def test_strips_equal_the_whole(
 
 
 @settings(max_examples=15)
-@given(height=st.integers(1, 500), width=st.integers(1, 300), megabytes=st.integers(7, 14))
+@given(height=st.integers(1, 500), width=st.integers(1, 300), megabytes=st.integers(10, 16))
 def test_every_size(whole: grainwise.Denoiser, height: int, width: int, megabytes: int) -> None:
     picture = noisy(height, width)
     with pytest.MonkeyPatch.context() as patch:

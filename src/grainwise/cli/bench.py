@@ -10,7 +10,7 @@ from grainwise.cli.options import Device, Dtype, Json, Model
 
 
 def bench(
-    data: Annotated[Path, typer.Option(help="A folder of clean pictures.")],
+    data: Annotated[Path | None, typer.Option(help="A folder of clean pictures.")] = None,
     against: Annotated[str, typer.Option(help="Classical denoisers: opencv-nlm, wavelet, tv, bm3d; with commas.")] = "",
     model: Model = "default",
     budgets: Annotated[str, typer.Option(help="Budgets of ours, with commas.")] = "fast,balanced,best",
@@ -20,9 +20,14 @@ def bench(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for bench.json, .md and .png.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Only measure the seconds of every plan here, for --max-seconds.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Compare our plans with classical denoisers: quality, speed and memory, side by side in one run."""
+    if calibrate:
+        return _calibrate(data, against, model, device, dtype, as_json)
     from rich.console import Console
     from rich.table import Table
 
@@ -39,6 +44,8 @@ def bench(
     from grainwise.runtime.denoiser import Denoiser
     from grainwise.runtime.machine import tune_allocator
 
+    if data is None:
+        raise InputError("a comparison needs pictures: --data FOLDER; or measure this machine alone with --calibrate")
     noisy = parse_noise(noise)
     if out is not None:
         report.check_plot()
@@ -88,4 +95,37 @@ def bench(
     console.print(table)
     console.print(report.caption(result), highlight=False)
     console.print(f"dense 3x3 convolution, 64 channels, {kind}: {rate:.0f} GMAC/s", highlight=False)
+    return 0
+
+
+def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: str, as_json: bool) -> int:
+    """Measure the cost model of this machine, keep it and show it."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from grainwise.core.errors import InputError
+    from grainwise.runtime.denoiser import Denoiser
+
+    if data is not None or against:
+        raise InputError("--calibrate measures this machine alone; leave out --data and --against")
+    denoiser = Denoiser.from_pretrained(model, device=device, dtype=dtype)  # type: ignore[arg-type]
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
+        task = bar.add_task("measuring", total=1.0)
+        costs, kept = denoiser.time_machine(tell=lambda share: bar.update(task, completed=share))
+    if as_json:
+        typer.echo(json.dumps({**costs.to_json(), "kept": None if kept is None else str(kept)}))
+        return 0
+    table = Table("MACs/px", "s/MP", "ms a tile", "ms at the start")
+    for cost in costs.plans.values():
+        numbers = (1e6 * cost.per_pixel, 1e3 * cost.per_tile, 1e3 * cost.start)
+        table.add_row(f"{cost.macs_per_pixel:.0f}", *(f"{number:.3f}" for number in numbers))
+    console = Console()
+    console.print(table)
+    console.print(
+        ", ".join(f"{key} {value[:40]}" for key, value in costs.machine.items()), highlight=False, soft_wrap=True
+    )
+    where = f"kept in {kept}" if kept is not None else "not kept: the cache folder cannot be written"
+    console.print(where, highlight=False, soft_wrap=True)
     return 0

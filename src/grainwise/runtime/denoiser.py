@@ -7,7 +7,6 @@ share state but a cache of extracted networks, so that one denoiser serves many 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,54 +21,19 @@ from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import machine, memory
 from grainwise.runtime.budget import Choice, choose_plan, dearest_plan
-from grainwise.runtime.calibration import costs_for, keep_costs, measure_costs
+from grainwise.runtime.calibration import costs_for, keep_costs, load_costs, machine_of, measure_costs
 from grainwise.runtime.cost import CostModel
+from grainwise.runtime.forecast import Forecast, foretell
 from grainwise.runtime.level import Level, is_number
-from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
+from grainwise.runtime.noise_level import estimate_noise
 from grainwise.runtime.pace import check_seconds
 from grainwise.runtime.pixels import Image, ProgressCallback, tell
+from grainwise.runtime.restoration import Account, Restoration
 from grainwise.runtime.strips import Rows, WriteRows, copy_rows, estimate_rows, restore_rows
 from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
 from grainwise.runtime.tiles import Tile
 from grainwise.runtime.tiling import Tiling
 from grainwise.runtime.timer import Timer, candidates_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """How a picture was restored.
-
-    Attributes:
-        sigma: noise level that the network was told, in image units: the estimate or the caller's, times the strength;
-            the mean of the map where it varies.
-        estimate: the blind estimate, or None where the caller gave the level.
-        plan: the channel plan; the first one, where a time limit made the run go on with cheaper ones.
-        plans: tiles by plan, in the order in which the plans were used; empty where no tile had to be run.
-        macs_per_pixel: the cost: of the plan, or the mean over the pixels where there were several.
-        tiles: number of tiles.
-        seconds: of the whole call.
-        seconds_estimate: of these, the noise estimate.
-    """
-
-    sigma: float
-    estimate: NoiseEstimate | None
-    plan: ChannelPlan
-    plans: dict[ChannelPlan, int]
-    macs_per_pixel: float
-    tiles: int
-    seconds: float
-    seconds_estimate: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restoration(Account):
-    """A restored picture and how it was made.
-
-    Attributes:
-        image: of the type, depth and shape of the input.
-    """
-
-    image: Image | Tensor
 
 
 class Denoiser:
@@ -258,6 +222,76 @@ class Denoiser:
             **self._account(cap, run),
         )
 
+    def forecast(
+        self,
+        size: tuple[int, int],
+        held: int,
+        budget: str | float | None = None,
+        strength: float = 1.0,
+        sigma: float | None = None,
+        max_seconds: float | None = None,
+        *,
+        row_bytes: int = 0,
+        along: float = 0.0,
+    ) -> Forecast:
+        """Tell what restoring a picture of this size would take, and run nothing.
+
+        Args:
+            size: height and width.
+            held: bytes that the picture and its result take in memory.
+            budget, strength, sigma, max_seconds: see `restore`.
+            row_bytes: of a row, where the picture is restored in strips; else 0.
+            along: seconds of ``max_seconds`` that are needed for other work.
+
+        Raises:
+            InputError, BudgetError: see `restore`.
+        """
+        cap, timer = self._begin(budget, strength, max_seconds)
+        return foretell(
+            self.weights,
+            cap,
+            self._tiling(size, held, row_bytes),
+            itemsize=self.dtype.itemsize,
+            held=held,
+            blind=sigma is None and strength > 0,
+            idle=sigma == 0 or strength == 0,
+            costs=self.known_costs(),
+            started=self._extracted,
+            timer=timer,
+            along=along,
+        )
+
+    def missing_bytes(
+        self, size: tuple[int, int], held: int, budget: str | float | None = None, *, timed: bool = False, side: int = 0
+    ) -> int:
+        """Bytes by which the memory allowed falls short of a picture that is held whole; 0 or less where it does not.
+
+        Args:
+            size: height and width.
+            held: bytes that the picture and its result take.
+            budget: see `restore`.
+            timed: whether there is a time limit.
+            side: of the tiles that there shall be room for; at least the smallest.
+        """
+        facts, tiling = self.weights.network.facts, self._tiling(size, held)
+        least = memory.least_written(*size, facts.size_multiple, facts.least_tile)
+        plan = self._dearest(budget, timed=timed).plan
+        per_pixel = self.weights.network.bytes_per_pixel(plan, self.dtype.itemsize)
+        return tiling.bytes(max(side, least), per_pixel) - tiling.free
+
+    def measured_costs(self) -> CostModel:
+        """What plans cost on this machine; quickly measured now, if it never was."""
+        with self._costs_lock:
+            if self.costs is None:
+                self.costs = costs_for(self.weights, self._network, self.device, self.dtype, self.notify)
+            return self.costs
+
+    def known_costs(self) -> CostModel | None:
+        """What plans cost on this machine, if it was ever measured."""
+        if self.costs is None:
+            self.costs = load_costs(machine_of(self.weights, self.device, self.dtype))
+        return self.costs
+
     def time_machine(
         self, *, quick: bool = False, tell: Callable[[float], object] = lambda _: None
     ) -> tuple[CostModel, Path | None]:
@@ -278,20 +312,20 @@ class Denoiser:
         self, budget: str | float | None, strength: float, max_seconds: float | None
     ) -> tuple[Choice, Timer | None]:
         """The dearest plan allowed, and the running timer of the call."""
-        if budget is None and max_seconds is not None:
-            cap = dearest_plan(self.weights)
-        else:
-            cap = choose_plan(self.weights, "balanced" if budget is None else budget)
+        cap = self._dearest(budget, timed=max_seconds is not None)
         if not (is_number(strength) and 0 <= strength <= 2):
             raise InputError(f"strength lies in 0 to 2, got {strength!r}")
         if max_seconds is None:
             return cap, None
-        limit = check_seconds(max_seconds)
-        with self._costs_lock:
-            if self.costs is None:
-                self.costs = costs_for(self.weights, self._network, self.device, self.dtype, self.notify)
-        candidates = candidates_of(self.weights, self.costs, cap, self.dtype.itemsize, self._extracted)
-        return cap, Timer(limit, self.costs, candidates, clock=time.perf_counter)
+        limit, costs = check_seconds(max_seconds), self.measured_costs()
+        candidates = candidates_of(self.weights, costs, cap, self.dtype.itemsize, self._extracted)
+        return cap, Timer(limit, costs, candidates, clock=time.perf_counter)
+
+    def _dearest(self, budget: str | float | None, *, timed: bool) -> Choice:
+        """The dearest plan that a budget allows; None is ``"balanced"``, or no budget where there is a time limit."""
+        if budget is None and timed:
+            return dearest_plan(self.weights)
+        return choose_plan(self.weights, "balanced" if budget is None else budget)
 
     def _network(self, plan: ChannelPlan) -> nn.Module:
         """The extracted network of ``plan`` on the device, made once."""

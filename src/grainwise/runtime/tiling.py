@@ -1,5 +1,6 @@
 """The tiles that one picture may be cut into: as large as memory allows, or smaller ones, so that a run can be steered."""
 
+import math
 from dataclasses import dataclass
 
 from grainwise.networks.network import Facts
@@ -37,10 +38,10 @@ class Tiling:
             InputError: not even the smallest tile fits; the message says what is missing.
         """
         least = memory.least_written(self.height, self.width, self.facts.size_multiple, self.facts.least_tile)
-        side = self._side(bytes_per_pixel, reach, self._rows(least))
+        side = self._side(bytes_per_pixel, reach, self._rows(least) if self.row_bytes else 0)
         if self.row_bytes:
             grid = range(side - side % _STEP, least, -_STEP)
-            side = next((s for s in (side, *grid) if self._bytes(s, bytes_per_pixel, reach) <= self.free), least)
+            side = next((s for s in (side, *grid) if self.bytes(s, bytes_per_pixel, reach=reach) <= self.free), least)
         return side
 
     def _side(self, bytes_per_pixel: float, reach: int, held: int) -> int:
@@ -54,10 +55,10 @@ class Tiling:
             least_pixels=self.facts.least_tile,
         )
 
-    def _bytes(self, side: int, bytes_per_pixel: float, reach: int) -> float:
+    def bytes(self, side: int, bytes_per_pixel: float, *, reach: int = 0) -> int:
         """Memory of a tile of this side and of the rows that are held with it."""
         read = memory.most_read(self.height, self.width, side, self.facts.halo + reach, self.facts.least_tile)
-        return read * bytes_per_pixel + self._rows(side)
+        return math.ceil(read * bytes_per_pixel) + (self._rows(side) if self.row_bytes else 0)
 
     def _rows(self, side: int) -> int:
         """Bytes of the rows that are held where tiles of this side are restored in strips."""

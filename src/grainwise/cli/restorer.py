@@ -1,0 +1,227 @@
+"""One picture from file to file: what it will take, which way it goes, and what it took."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from grainwise import __version__
+from grainwise.cli.paths import Job
+from grainwise.core.errors import InputError
+from grainwise.core.picture_formats import Format
+from grainwise.core.picture_rows import PictureInfo, check_rows_target, read_info, writing_rows
+from grainwise.core.pictures import read_picture, target_format, write_picture
+from grainwise.runtime.denoiser import Denoiser
+from grainwise.runtime.forecast import Forecast
+from grainwise.runtime.restoration import Account
+
+LEAST_LEVEL = 0.5
+"""A blind estimate under this many steps of 255 is reported as no noise."""
+COMFORTABLE_SIDE = 256
+"""A picture that fits into memory, but leaves no room for tiles of this side, is restored in strips all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user asked for; see ``grainwise denoise --help``. ``sigma`` is in image units."""
+
+    budget: str | None
+    strength: float
+    sigma: float | None
+    max_seconds: float | None
+    quality: int
+    strip_metadata: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one picture goes: what its file says, whether in rows, and what is expected of it.
+
+    Attributes:
+        info: of the source file.
+        in_rows: whether it is read, restored and written in strips.
+        forecast: of the denoiser.
+        read, write: seconds that the files are expected to take; None where the machine was not measured.
+    """
+
+    info: PictureInfo
+    in_rows: bool
+    forecast: Forecast
+    read: float | None
+    write: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        """What the picture is expected to take, its files included; None where the machine was not measured."""
+        if self.forecast.seconds is None or self.read is None or self.write is None:
+            return None
+        return self.forecast.seconds + self.read + self.write
+
+
+class Restorer:
+    """A denoiser with the user's settings, for picture files."""
+
+    def __init__(self, denoiser: Denoiser, settings: Settings) -> None:
+        """Keep both; where there is a time limit, measure the machine unless it was measured before."""
+        self.denoiser, self.settings = denoiser, settings
+        self._asked: dict[str, Any] = {
+            "budget": settings.budget,
+            "strength": settings.strength,
+            "sigma": settings.sigma,
+        }
+        if settings.max_seconds is not None:
+            denoiser.measured_costs()
+
+    def way(self, job: Job) -> Way:
+        """Decide how a picture goes.
+
+        Raises:
+            PictureError: a file that cannot be read, or cannot be written in rows where it must be.
+            InputError: it takes more memory than is allowed.
+            BudgetError: it takes more time than is allowed.
+        """
+        info = read_info(job.source)
+        target = target_format(job.target)
+        in_rows = self._must_go_in_rows(info, job.target)
+        passes = self._passes(in_rows)
+        read = self._file_seconds(info, info.format, "read")
+        write = self._file_seconds(info, target, "write")
+        forecast = self.denoiser.forecast(
+            (info.height, info.width),
+            0 if in_rows else 2 * info.nbytes,
+            **self._asked,
+            max_seconds=self.settings.max_seconds,
+            row_bytes=info.row_bytes if in_rows else 0,
+            along=passes * (read or 0.0) + (write or 0.0),
+        )
+        return Way(info, in_rows, forecast, None if read is None else passes * read, write)
+
+    def restore(self, job: Job, way: Way, progress: Callable[[float], object]) -> dict[str, Any]:
+        """Restore a picture the way that was decided, and tell what it took."""
+        start = time.perf_counter()
+        account, read, write = (self._in_rows if way.in_rows else self._whole)(job, way, progress, start)
+        seconds = time.perf_counter() - start
+        megapixels = way.info.height * way.info.width / 1e6
+        return {
+            "sigma": 255 * account.sigma,
+            "noise_found": account.estimate is None or 255 * account.estimate.sigma >= LEAST_LEVEL,
+            "plan": str(account.plan),
+            "plans": {str(plan): tiles for plan, tiles in account.plans.items()},
+            "macs_per_pixel": account.macs_per_pixel,
+            "tiles": account.tiles,
+            "in_rows": way.in_rows,
+            "megapixels": megapixels,
+            "seconds": seconds,
+            "seconds_predicted": way.seconds,
+            "seconds_read": read,
+            "seconds_estimate": account.seconds_estimate,
+            "seconds_network": seconds - (read or 0.0) - (write or 0.0) - account.seconds_estimate,
+            "seconds_write": write,
+            "megapixels_per_second": megapixels / seconds,
+            **self._machine(),
+        }
+
+    def foretell(self, way: Way) -> dict[str, Any]:
+        """Tell what a picture will take."""
+        forecast, costs = way.forecast, self.denoiser.known_costs()
+        return {
+            "plan": str(forecast.plan),
+            "macs_per_pixel": forecast.macs_per_pixel,
+            "tiles": forecast.tiles,
+            "in_rows": way.in_rows,
+            "megapixels": way.info.height * way.info.width / 1e6,
+            "seconds_predicted": way.seconds,
+            "seconds_predicted_read": way.read,
+            "seconds_predicted_estimate": forecast.seconds_estimate,
+            "seconds_predicted_network": forecast.seconds_network,
+            "seconds_predicted_write": way.write,
+            "calibration_age_seconds": None if costs is None else costs.age(),
+            "memory_predicted_mb": forecast.memory / 2**20,
+            **self._machine(),
+        }
+
+    def _whole(
+        self, job: Job, way: Way, progress: Callable[[float], object], start: float
+    ) -> tuple[Account, float, float]:
+        picture = read_picture(job.source)
+        read = time.perf_counter()
+        left = self._left(way, read - start, way.write or 0.0)
+        result = self.denoiser.restore(picture.pixels, progress=progress, max_seconds=left, **self._asked)
+        restored = time.perf_counter()
+        write_picture(
+            job.target,
+            result.image,  # type: ignore[arg-type]
+            picture,
+            provenance=self._provenance(result.plans or [result.plan]),
+            quality=self.settings.quality,
+            strip_metadata=self.settings.strip_metadata,
+        )
+        return result, read - start, time.perf_counter() - restored
+
+    def _in_rows(
+        self, job: Job, way: Way, progress: Callable[[float], object], start: float
+    ) -> tuple[Account, None, None]:
+        """Reading and writing go on beside the network, and are not told apart from it."""
+        limit = self.settings.max_seconds
+        along = (way.read or 0.0) / self._passes(True) + (way.write or 0.0)
+        with writing_rows(
+            job.target,
+            way.info,
+            provenance=self._provenance([way.forecast.plan] if limit is None else [f"within {limit:g} s"]),
+            quality=self.settings.quality,
+            strip_metadata=self.settings.strip_metadata,
+        ) as write:
+            left = self._left(way, time.perf_counter() - start, 0.0, along)
+            account = self.denoiser.restore_rows(
+                way.info,
+                write,  # type: ignore[arg-type]
+                progress=progress,
+                max_seconds=left,
+                along=along,
+                **self._asked,
+            )
+        return account, None, None
+
+    def _left(self, way: Way, gone: float, kept: float, along: float = 0.0) -> float | None:
+        """What is left of the time limit; never less than the fastest plan takes: the limit was accepted."""
+        limit, least = self.settings.max_seconds, way.forecast.least_seconds
+        return None if limit is None or least is None else max(limit - gone - kept, least + along)
+
+    def _passes(self, in_rows: bool) -> int:
+        """How often a file is read: twice in rows, where the noise level is estimated."""
+        return 2 if in_rows and self.settings.sigma is None and self.settings.strength > 0 else 1
+
+    def _must_go_in_rows(self, info: PictureInfo, target: Path) -> bool:
+        size, held, timed = (info.height, info.width), 2 * info.nbytes, self.settings.max_seconds is not None
+        missing, uncomfortable = (
+            self.denoiser.missing_bytes(size, held, self.settings.budget, timed=timed, side=side)
+            for side in (0, COMFORTABLE_SIDE)
+        )
+        if uncomfortable <= 0:
+            return False
+        if info.in_rows and (missing > 0 or target_format(target) != "webp"):
+            check_rows_target(target, info)
+            return True
+        if missing > 0:
+            raise InputError(
+                f"cannot restore {info.path} in the memory allowed: a {info.format} picture of {info.width}x{info.height} "
+                f"pixels is held whole; allow at least {-(-missing // 2**20)} MB more, or convert it to TIFF"
+            )
+        return False
+
+    def _file_seconds(self, info: PictureInfo, format: Format, step: Literal["read", "write"]) -> float | None:
+        costs = self.denoiser.known_costs()
+        if costs is None:
+            return None
+        shallow = step == "write" and format in ("jpeg", "webp")
+        nbytes = info.height * info.width * info.bands if shallow else info.nbytes
+        cost = costs.files[format]
+        return nbytes * (cost.read if step == "read" else cost.write)
+
+    def _provenance(self, plans: Iterable[object]) -> str:
+        made = f"grainwise {__version__}, model {self.denoiser.weights.name}"
+        return f"{made}, plan {' and '.join(map(str, plans))}, strength {self.settings.strength:g}"
+
+    def _machine(self) -> dict[str, str]:
+        return {"device": str(self.denoiser.device), "dtype": str(self.denoiser.dtype).removeprefix("torch.")}
