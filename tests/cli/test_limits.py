@@ -181,7 +181,7 @@ def test_a_cancelled_strip_leaves_no_file(run: Run, tmp_path: Path, monkeypatch:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 def test_a_memory_limit_is_kept_by_pictures_that_are_larger(tmp_path: Path) -> None:
-    width, height, limit = 9000, 6000, 560
+    width, height, limit = 9000, 4000, 480
     source = tmp_path / "a.tif"
     write_picture(
         source, np.resize(noisy_pixels(64, width), (height, width, 3)), Picture(np.zeros((1, 1, 3), np.uint8))

@@ -1,0 +1,139 @@
+"""Time limits: what was allowed, what was planned, and what pictures of 0.3 to 50 megapixels really took.
+
+    grainwise bench --calibrate
+    python benchmarks/time_limits.py --data ../shared/data/test/kodak-full
+
+The limits of a picture are multiples of the least time that it is predicted to take, so that every plan has its turn. A limit
+is met where the call took at most 1.1 times as long. Writes docs/results/time-limits.md and .json.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grainwise.cli.restorers import pictures_in
+from grainwise.core.commit import current_commit
+from grainwise.core.files import whole_file
+from grainwise.evaluation.environment import environment
+from grainwise.runtime.denoiser import Denoiser
+
+FACTORS = (1.15, 1.6, 2.5, 4.0, 8.0)
+MET = 1.1
+
+
+def picture(crops: list[np.ndarray], megapixels: float) -> np.ndarray:
+    """A mosaic of crops, 4:3, uint8, with noise of sigma 15."""
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    width = round(height * 4 / 3)
+    rng, side = np.random.default_rng(0), crops[0].shape[0]
+    out = np.empty((height, width, 3), np.uint8)
+    count = 0
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            place = out[top : top + side, left : left + side]
+            clean = crops[count % len(crops)][: place.shape[0], : place.shape[1]]
+            place[:] = (clean + rng.normal(0, 15, clean.shape)).clip(0, 255).round()
+            count += 1
+    return out
+
+
+def crops_of(data: Path | None) -> list[np.ndarray]:
+    """Square crops of the photographs in a folder, or made ones."""
+    if data is not None:
+        found = [pixels for _, pixels in pictures_in(data) if pixels.shape[2] == 3]
+        side = min(min(pixels.shape[:2]) for pixels in found)
+        return [pixels[:side, :side] for pixels in found]
+    rows, columns = np.mgrid[:512, :512] / 64
+    return [
+        (128 + 60 * np.sin(rows * k) * np.cos(columns))[..., None].repeat(3, 2).astype(np.uint8) for k in range(1, 5)
+    ]
+
+
+def measure(denoiser: Denoiser, pixels: np.ndarray, factor: float) -> dict[str, Any]:
+    """One call under a limit."""
+    size = pixels.shape[:2]
+    least = denoiser.forecast(size, pixels.nbytes, max_seconds=1e9).least_seconds
+    assert least is not None
+    limit = factor * least
+    planned = denoiser.forecast(size, pixels.nbytes, max_seconds=limit)
+    result = denoiser.restore(pixels, max_seconds=limit)
+    return {
+        "megapixels": pixels.shape[0] * pixels.shape[1] / 1e6,
+        "limit": limit,
+        "planned": planned.seconds,
+        "actual": result.seconds,
+        "ratio": result.seconds / limit,
+        "met": result.seconds <= MET * limit,
+        "tiles": result.tiles,
+        "macs_per_pixel_planned": planned.macs_per_pixel,
+        "macs_per_pixel": result.macs_per_pixel,
+        "plans": {str(plan): tiles for plan, tiles in result.plans.items()},
+    }
+
+
+def table(rows: list[dict[str, Any]], machine: str, dtype: str) -> str:
+    """The rows in Markdown, with what they come to."""
+    ratios = [row["ratio"] for row in rows]
+    met = sum(row["met"] for row in rows)
+    lines = [
+        "# Time limits",
+        "",
+        f"`python benchmarks/time_limits.py`, {machine}, {dtype}. Met: at most {MET} times the limit.",
+        "",
+        f"{met} of {len(rows)} met. Actual over limit: median {statistics.median(ratios):.2f}, largest {max(ratios):.2f}. "
+        f"More than one plan: {sum(len(row['plans']) > 1 for row in rows)}.",
+        "",
+        "| MP | limit s | planned s | actual s | actual / limit | tiles | MACs/px planned | run | plans |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row['megapixels']:.1f} | {row['limit']:.3f} | {row['planned']:.3f} | {row['actual']:.3f} | {row['ratio']:.2f} | "
+        f"{row['tiles']} | {row['macs_per_pixel_planned']:.0f} | {row['macs_per_pixel']:.0f} | {len(row['plans'])} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a folder of photographs; made pictures without it")
+    parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--smallest", type=float, default=0.3, help="megapixels")
+    parser.add_argument("--largest", type=float, default=50, help="megapixels")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    args = parser.parse_args()
+    denoiser = Denoiser.from_pretrained(dtype=args.dtype)
+    denoiser.notify = print
+    crops, rows = crops_of(args.data), []
+    denoiser.restore(picture(crops, 0.1), max_seconds=1e9)
+    for megapixels in np.geomspace(args.smallest, args.largest, args.pictures):
+        pixels = picture(crops, float(megapixels))
+        for factor in FACTORS:
+            row = measure(denoiser, pixels, factor)
+            rows.append(row)
+            print(
+                f"{row['megapixels']:6.2f} MP, limit {row['limit']:.3f} s, planned {row['planned']:.3f}, actual "
+                f"{row['actual']:.3f}: {row['ratio']:.2f}",
+                flush=True,
+            )
+    here = environment(commit=current_commit())
+    machine = (
+        f"{here.cpu}, {here.threads} threads of {here.cores} cores, load {here.load}, torch {here.torch}, {here.commit}"
+    )
+    dtype = str(denoiser.dtype).removeprefix("torch.")
+    with whole_file(args.out / "time-limits.json") as temporary:
+        told = {"environment": here.to_json(), "dtype": dtype, "rows": rows}
+        temporary.write_text(json.dumps(told, indent=1) + "\n")
+    with whole_file(args.out / "time-limits.md") as temporary:
+        temporary.write_text(table(rows, machine, dtype))
+    met = sum(row["met"] for row in rows)
+    print(f"{met} of {len(rows)} limits met; {args.out / 'time-limits.md'}")
+
+
+if __name__ == "__main__":
+    main()
