@@ -7,6 +7,7 @@ from grainwise.cli.bench import bench
 from grainwise.cli.denoise import denoise
 from grainwise.cli.estimate import estimate
 from grainwise.cli.evaluate import evaluate
+from grainwise.cli.export import export
 from grainwise.cli.models import models
 from grainwise.cli.train import train
 
@@ -36,5 +37,5 @@ def _options(
         typer.echo(context.get_help())
 
 
-for command in (denoise, estimate, models, evaluate, bench, train):
+for command in (denoise, estimate, models, evaluate, bench, train, export):
     app.command()(command)

@@ -8,6 +8,7 @@ GrainwiseError
 ├── PictureError        a picture file that cannot be read or written
 ├── WeightsError        a weights file that is missing, damaged or of another kind
 ├── TrainingError       a training run that cannot start, go on or resume
+├── ExportError         a file for another runtime that cannot be made, or that differs from the network
 └── Cancelled           the caller's progress callback returned False
 """
 
@@ -52,6 +53,10 @@ class WeightsError(GrainwiseError):
 
 class TrainingError(GrainwiseError):
     """A training run cannot start, go on or resume."""
+
+
+class ExportError(GrainwiseError):
+    """A file for another runtime cannot be made, or does not compute what the network computes."""
 
 
 class Cancelled(GrainwiseError):  # noqa: N818 -- the event, as a user of the callback names it

@@ -1,0 +1,66 @@
+"""grainwise export."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grainwise.cli.options import Budget, Json
+
+
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Shipped weights by name, or a weights file.")],
+    format: Annotated[str, typer.Option("--format", help="onnx, openvino or dtmodel (darktable).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file: .onnx, .xml (openvino) or .dtmodel.")],
+    budget: Budget = "balanced",
+    sigma: Annotated[
+        float | None, typer.Option(help="dtmodel only: the noise level built in, up to 75 (of 255); 10 by default.")
+    ] = None,
+    sigma_map: Annotated[
+        bool, typer.Option("--sigma-map", help="onnx, openvino: take the noise level at every pixel.")
+    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights in 16 bits: half the file.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Write a plan for another runtime: ONNX, OpenVINO or darktable. The file is run and compared before it is kept."""
+    from grainwise.core.errors import InputError, UnknownNameError
+    from grainwise.export import FORMATS, TOLERANCE, export_dtmodel, export_onnx, export_openvino, load_weights
+
+    if format not in FORMATS:
+        raise UnknownNameError("format", format, FORMATS)
+    if sigma is not None and format != "dtmodel":
+        raise InputError(
+            f"--sigma goes with --format dtmodel; a file of the format {format} takes the level as an input"
+        )
+    if sigma_map and format == "dtmodel":
+        raise InputError("--sigma-map goes with --format onnx or openvino; darktable cannot tell a noise level")
+    start = time.perf_counter()
+    weights = load_weights(model)
+    if format == "dtmodel":
+        level = {} if sigma is None else {"sigma": sigma / 255}
+        told = export_dtmodel(weights, out, budget=budget, half=half, **level)
+    else:
+        write = export_onnx if format == "onnx" else export_openvino
+        told = write(weights, out, budgets=(budget,), sigma="map" if sigma_map else None, half=half)
+    size = sum(file.stat().st_size for file in told.files)
+    line = {
+        "output": str(out),
+        "files": [str(file) for file in told.files],
+        "format": format,
+        "plan": "; ".join(str(plan) for plan in told.plans),
+        "macs_per_pixel": told.macs_per_pixel[0],
+        "max_difference": told.max_difference,
+        "tolerance": TOLERANCE,
+        "bytes": size,
+        "seconds": time.perf_counter() - start,
+    }
+    if as_json:
+        typer.echo(json.dumps(line))
+    else:
+        typer.echo(
+            f"{out}: {told.macs_per_pixel[0] / 1000:.0f}K MACs/px, {size / 1e6:.1f} MB, "
+            f"differs from the network by at most {told.max_difference:.1g}"
+        )
+    return 0

@@ -1,0 +1,173 @@
+"""Write a network as an ONNX or an OpenVINO file. A file gets its name once it was run and compared, or never."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from grainwise.core.errors import ExportError, InputError
+from grainwise.evaluation.optional import optional_module
+from grainwise.export import check
+from grainwise.export.graph import EXPORT_EXTRA, Proto, SigmaInput, describe, facts_of, onnx_graph, onnx_library
+from grainwise.networks.checkpoint import Weights
+from grainwise.primitives.channels import ChannelPlan
+from grainwise.runtime.budget import Choice, choose_plan
+
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "dtmodel": ".dtmodel"}
+"""Formats, and how a file of each is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        files: the model file, then what lies beside it.
+        plans: the plans inside.
+        macs_per_pixel: their costs.
+        max_difference: the greatest difference from the torch network over all stored cases, in image units.
+    """
+
+    files: tuple[Path, ...]
+    plans: tuple[ChannelPlan, ...]
+    macs_per_pixel: tuple[float, ...]
+    max_difference: float
+
+
+def export_onnx(
+    weights: Weights,
+    path: Path,
+    *,
+    budgets: Sequence[str | float] = ("balanced",),
+    sigma: SigmaInput | None = None,
+    half: bool = False,
+) -> Exported:
+    """Write an ONNX file: inputs ``input`` [B, C, H, W] and ``sigma``, output ``output``; any B, H and W from 1.
+
+    Args:
+        weights: network and card.
+        path: ends in ``.onnx``. Beside it goes ``NAME.onnx.check.npz``, inputs and outputs to check it with.
+        budgets: names or MACs/px; see `grainwise.runtime.budget.choose_plan`. One for now.
+        sigma: ``"picture"`` (default for networks that are told a noise level), ``"map"``, or ``"none"`` for the others.
+        half: store the weights as float16. The arithmetic stays float32, and the file must still agree with the network.
+
+    Raises:
+        InputError, BudgetError: a name, budget or ``sigma`` that does not fit.
+        ExportError: the graph cannot be made, or the file differs from the network; nothing is written then.
+        GrainwiseError: a library is missing.
+        OSError: the folder cannot be written.
+    """
+    check_target(path, "onnx")
+    choices = _choices(weights, budgets)
+    level = _level(weights, sigma)
+    with staged(path) as folder:
+        proto, cases = _graph_and_cases(weights, choices, level, half)
+        worst = write_onnx(proto, folder / path.name, cases)
+        check.check_path(folder / path.name).write_bytes(check.cases_to_bytes(cases))
+    return _exported((path, check.check_path(path)), choices, worst)
+
+
+def export_openvino(
+    weights: Weights,
+    path: Path,
+    *,
+    budgets: Sequence[str | float] = ("balanced",),
+    sigma: SigmaInput | None = None,
+    half: bool = False,
+) -> Exported:
+    """Write an OpenVINO file, ``NAME.xml`` and ``NAME.bin``; what it takes and gives is as in `export_onnx`.
+
+    What `facts_of` tells stands in the runtime information under ``grainwise``.
+
+    Raises:
+        As `export_onnx`.
+    """
+    check_target(path, "openvino")
+    choices = _choices(weights, budgets)
+    level = _level(weights, sigma)
+    openvino = optional_module("openvino", needed_for="an OpenVINO file", install=EXPORT_EXTRA)
+    with staged(path) as folder:
+        proto, cases = _graph_and_cases(weights, choices, level, half=False)
+        graph = folder / "graph.onnx"
+        write_onnx(proto, graph, cases)
+        model = openvino.convert_model(graph)
+        for name, value in facts_of(weights, choices, level).items():
+            model.set_rt_info(value, ["grainwise", name])
+        openvino.save_model(model, folder / path.name, compress_to_fp16=half)
+        graph.unlink()
+        worst = check.compare(check.openvino_runner(folder / path.name), cases, path.name)
+        check.check_path(folder / path.name).write_bytes(check.cases_to_bytes(cases))
+    return _exported((path, path.with_suffix(".bin"), check.check_path(path)), choices, worst)
+
+
+def write_onnx(proto: Proto, path: Path, cases: Sequence[check.Case]) -> float:
+    """Write ``proto`` to ``path``, run it on ``cases``, and give the greatest difference.
+
+    Raises:
+        ExportError: it is too great, or the file does not run.
+    """
+    path.write_bytes(proto.SerializeToString())
+    return check.compare(check.onnx_runner(path), cases, path.name)
+
+
+def check_target(path: Path, format: str) -> None:
+    """Refuse a name that a file of ``format`` cannot have.
+
+    Raises:
+        InputError: another suffix, or the path of a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file, such as {path / 'model'}{FORMATS[format]}")
+    if path.suffix != FORMATS[format]:
+        raise InputError(f"a file of the format {format} ends in {FORMATS[format]}, got {path.name}")
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` whose files are moved there on success, ``path`` itself last; on any error it is removed.
+
+    Raises:
+        OSError: the folder of ``path`` cannot be made or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as name:
+        folder = Path(name)
+        yield folder
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
+            file.replace(path.parent / file.name)
+
+
+def _choices(weights: Weights, budgets: Sequence[str | float]) -> tuple[Choice, ...]:
+    if len(budgets) != 1:
+        raise InputError(f"one budget goes into a file, got {len(budgets)}")
+    return tuple(choose_plan(weights, budget) for budget in budgets)
+
+
+def _level(weights: Weights, sigma: SigmaInput | None) -> SigmaInput:
+    needed = weights.network.facts.needs_sigma
+    if sigma is None:
+        return "picture" if needed else "none"
+    if sigma not in ("picture", "map", "none"):
+        raise InputError(f"sigma is 'picture', 'map' or 'none', got {sigma!r}")
+    if (sigma != "none") != needed:
+        wants = "needs a noise level: 'picture' or 'map'" if needed else "takes no noise level: 'none'"
+        raise InputError(f"the network of {weights.name} {wants}; got sigma={sigma!r}")
+    return sigma
+
+
+def _graph_and_cases(
+    weights: Weights, choices: tuple[Choice, ...], sigma: SigmaInput, half: bool
+) -> tuple[Proto, list[check.Case]]:
+    (choice,) = choices
+    proto = onnx_graph(weights, choice, sigma=sigma, half=half)
+    describe(onnx_library(), proto, facts_of(weights, choices, sigma))
+    return proto, check.make_cases(weights.network.extract(choice.plan).float(), weights.network.facts, sigma)
+
+
+def _exported(files: tuple[Path, ...], choices: tuple[Choice, ...], worst: float) -> Exported:
+    for file in files:
+        if not file.is_file():
+            raise ExportError(f"{file} was written, but is not there any more; export again")
+    plans = tuple(choice.plan for choice in choices)
+    return Exported(files, plans, tuple(choice.measured.macs_per_pixel for choice in choices), worst)

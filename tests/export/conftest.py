@@ -1,0 +1,59 @@
+"""A tiny network with random weights, and one file of each format made of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from grainwise.export import Exported, export_dtmodel, export_onnx, export_openvino
+from grainwise.networks.checkpoint import Card, MeasuredPlan, Weights
+from grainwise.networks.half_unet import HalfUNet
+
+for library in ("onnx", "onnxruntime", "onnxscript", "openvino"):
+    pytest.importorskip(library, reason="needs grainwise[export]")
+
+
+def tiny_weights(**config: object) -> Weights:
+    torch.manual_seed(0)
+    network = HalfUNet(widths=((16, 24), (16, 32)), blocks=(1, 1), **config).eval().requires_grad_(False)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)  # so that the residual is no small thing beside the picture
+    ends = {"fast": network.space.narrowest, "best": network.space.widest}
+    plans = tuple(
+        MeasuredPlan(str(plan), round(network.macs_per_pixel(plan)), name=name) for name, plan in ends.items()
+    )
+    card = Card(
+        licence="CC0-1.0",
+        data=("made here",),
+        recipe="none",
+        commit="0",
+        steps=0,
+        seconds=0.0,
+        device="cpu",
+        plans=plans,
+    )
+    return Weights("tiny", network, card)
+
+
+@pytest.fixture(scope="session")
+def weights() -> Weights:
+    return tiny_weights()
+
+
+@pytest.fixture(scope="session")
+def onnx_file(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_onnx(weights, tmp_path_factory.mktemp("onnx") / "tiny.onnx", budgets=("fast",))
+
+
+@pytest.fixture(scope="session")
+def openvino_file(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    path = tmp_path_factory.mktemp("openvino") / "tiny.xml"
+    return export_openvino(weights, path, budgets=("best",), sigma="map")
+
+
+@pytest.fixture(scope="session")
+def package(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_dtmodel(
+        weights, tmp_path_factory.mktemp("darktable") / "tiny.dtmodel", budget="best", sigma=20 / 255, half=True
+    ).files[0]

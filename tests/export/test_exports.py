@@ -1,0 +1,303 @@
+"""An exported file computes what its network computes, at every size; one that does not is never kept."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import grainwise
+from grainwise.core.errors import BudgetError, ExportError, GrainwiseError, InputError
+from grainwise.export import Exported, check, export_dtmodel, export_onnx, export_openvino, formats, graph, verify
+from grainwise.networks.checkpoint import Weights
+from grainwise.runtime.budget import choose_plan
+from tests.export.conftest import tiny_weights
+
+EXPORTS: dict[str, tuple[Callable[..., Exported], str]] = {
+    "onnx": (export_onnx, "a.onnx"),
+    "openvino": (export_openvino, "a.xml"),
+    "dtmodel": (export_dtmodel, "a.dtmodel"),
+}
+every_format = pytest.mark.parametrize("format", EXPORTS)
+
+
+def network_of(weights: Weights, budget: str) -> torch.nn.Module:
+    return weights.network.extract(choose_plan(weights, budget).plan)
+
+
+def noisy(batch: int, height: int, width: int) -> torch.Tensor:
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(height * width))
+
+
+@settings(max_examples=25, deadline=None)
+@given(batch=st.integers(1, 3), height=st.integers(1, 70), width=st.integers(1, 70))
+def test_onnx_at_any_size(onnx_file: Exported, weights: Weights, batch: int, height: int, width: int) -> None:
+    x, sigma = noisy(batch, height, width), torch.linspace(0.01, 0.2, batch)
+    run = check.onnx_runner(onnx_file.files[0])
+    out = run({"input": x.numpy(), "sigma": sigma.numpy()})
+    with torch.inference_mode():
+        expected = network_of(weights, "fast")(x, sigma=sigma).numpy()
+    assert out.shape == expected.shape
+    assert np.abs(out - expected).max() <= check.TOLERANCE
+    assert np.abs(expected - x.numpy()).max() > 100 * check.TOLERANCE  # it is no copy of the input
+
+
+@settings(max_examples=8, deadline=None)
+@given(batch=st.integers(1, 2), height=st.integers(1, 70), width=st.integers(1, 70))
+def test_openvino_with_a_map_at_any_size(
+    openvino_file: Exported, weights: Weights, batch: int, height: int, width: int
+) -> None:
+    x, sigma = noisy(batch, height, width), noisy(batch, height, width)[:, :1] / 5
+    out = check.openvino_runner(openvino_file.files[0])({"input": x.numpy(), "sigma": sigma.numpy()})
+    with torch.inference_mode():
+        expected = network_of(weights, "best")(x, sigma=sigma).numpy()
+    assert out.shape == expected.shape
+    assert np.abs(out - expected).max() <= check.TOLERANCE
+
+
+def test_the_onnx_file_says_what_it_is(onnx_file: Exported, weights: Weights) -> None:
+    proto = onnx.load(onnx_file.files[0])
+    told = {entry.key: entry.value for entry in proto.metadata_props}
+    choice = choose_plan(weights, "fast")
+    assert told["licence"] == "CC0-1.0"
+    assert told["plan"] == str(choice.plan) == str(onnx_file.plans[0])
+    assert int(told["macs_per_pixel"]) == choice.measured.macs_per_pixel == onnx_file.macs_per_pixel[0]
+    assert json.loads(told["card"])["data"] == ["made here"]
+    assert told["grainwise_version"] == grainwise.__version__
+    assert told["grainwise_commit"]
+    assert int(told["tile_halo"]) == weights.network.facts.halo
+    sizes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.input, *proto.graph.output)
+    }
+    assert sizes == {
+        "input": ["batch", 3, "height", "width"],
+        "sigma": ["batch"],
+        "output": ["batch", 3, "height", "width"],
+    }
+
+
+def test_the_graph_is_small_and_tells_nothing_of_this_machine(onnx_file: Exported) -> None:
+    proto = onnx.load(onnx_file.files[0])
+    kinds = [node.op_type for node in proto.graph.node]
+    assert len(kinds) < 100
+    assert kinds.count("Conv") == 2 + 2 * 3 + 1
+    assert not {"ScatterND", "If", "Loop"} & set(kinds)
+    content = onnx_file.files[0].read_bytes()
+    assert b".py" not in content
+    assert str(Path(grainwise.__file__).parents[2]).encode() not in content
+
+
+def test_the_openvino_file_says_what_it_is(openvino_file: Exported) -> None:
+    assert [file.name for file in openvino_file.files] == ["tiny.xml", "tiny.bin", "tiny.xml.check.npz"]
+    model = openvino.Core().read_model(openvino_file.files[0])
+    assert model.get_rt_info(["grainwise", "licence"]).astype(str) == "CC0-1.0"
+    assert json.loads(model.get_rt_info(["grainwise", "card"]).astype(str))["plans"]
+    assert [port.any_name for port in model.inputs] == ["input", "sigma"]
+
+
+def test_the_package_has_darktables_layout(package: Path, weights: Weights) -> None:
+    with zipfile.ZipFile(package) as file:
+        names = file.namelist()
+        config = json.loads(file.read(names[0]))
+        proto = onnx.load_from_string(file.read(f"{config['id']}/model.onnx"))
+        assert all(entry.compress_type == zipfile.ZIP_DEFLATED for entry in file.infolist())
+    assert names == [f"{config['id']}/{name}" for name in ("config.json", "model.onnx", "check.npz")]
+    assert config["id"] == "denoise-grainwise-tiny-best-sigma20"
+    needed = {"id", "name", "description", "task", "arch", "backend", "version", "tiling"}
+    assert needed <= set(config)
+    assert (config["task"], config["backend"], config["tiling"]) == ("denoise", "onnx", True)
+    assert config["spatial_dims"] == ["height", "width"]
+    assert all(isinstance(value, str) for value in config["model_card"].values())
+    assert config["model_card"]["license"] == "CC0-1.0"
+    assert [value.name for value in proto.graph.input] == ["input"]
+    assert [value.name for value in proto.graph.output] == ["output"]
+    kinds = {constant.data_type for constant in proto.graph.initializer if np.prod(constant.dims) >= 64}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+
+
+def test_the_package_removes_noise_of_its_level(package: Path, weights: Weights) -> None:
+    with zipfile.ZipFile(package) as file:
+        content = next(file.read(name) for name in file.namelist() if name.endswith("model.onnx"))
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    x = noisy(1, 64, 48)
+    with torch.inference_mode():
+        expected = network_of(weights, "best")(x, sigma=torch.tensor([20 / 255])).numpy()
+    assert np.abs(session.run(None, {"input": x.numpy()})[0] - expected).max() <= check.TOLERANCE
+
+
+def test_verify_repeats_the_check(onnx_file: Exported, openvino_file: Exported, package: Path) -> None:
+    assert verify(onnx_file.files[0]) == onnx_file.max_difference <= check.TOLERANCE
+    assert verify(openvino_file.files[0]) <= check.TOLERANCE
+    assert verify(package) <= check.TOLERANCE
+
+
+def test_verify_finds_a_changed_file(onnx_file: Exported, tmp_path: Path) -> None:
+    for file in onnx_file.files:
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "tiny.onnx"
+    proto = onnx.load(path)
+    _spoil(proto)
+    onnx.save(proto, path)
+    with pytest.raises(ExportError, match="differs from the network"):
+        verify(path)
+    check.check_path(path).write_bytes(b"x" * 99)
+    with pytest.raises(ExportError, match="check file cannot be read"):
+        verify(path)
+    check.check_path(path).unlink()
+    with pytest.raises(ExportError, match="cannot be checked"):
+        verify(path)
+    other = tmp_path / "a.bin"
+    check.check_path(other).write_bytes(b"")
+    with pytest.raises(InputError, match="ends in"):
+        verify(other)
+
+
+def _spoil(proto: Any) -> None:
+    weight = max(proto.graph.initializer, key=lambda constant: np.prod(constant.dims))
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[0] += 1
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+
+
+@every_format
+def test_what_differs_is_not_kept(
+    format: str, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onnx_file: Exported
+) -> None:
+    spoiled = onnx.load(onnx_file.files[0])
+    if format == "dtmodel":  # its graph takes no level
+        spoiled = onnx.load_from_string(_built_in())
+    _spoil(spoiled)
+    for module in (formats, grainwise.export.darktable):
+        monkeypatch.setattr(module, "onnx_graph", lambda *_, **__: spoiled)
+    write, name = EXPORTS[format]
+    budget = {"budget": "fast"} if format == "dtmodel" else {"budgets": ("fast",)}
+    with pytest.raises(ExportError, match="differs from the network"):
+        write(weights, tmp_path / name, **budget)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _built_in() -> bytes:
+    """A graph of the package's signature: the picture, a little brighter."""
+    make = onnx.helper
+    sizes = ["batch", 3, "height", "width"]
+    ends = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes) for name in ("input", "output")]
+    more = onnx.numpy_helper.from_array(np.array([0.1], np.float32), "more")
+    body = make.make_graph([make.make_node("Add", ["input", "more"], ["output"])], "g", ends[:1], ends[1:], [more])
+    return make.make_model(body, opset_imports=[make.make_opsetid("", 18)], ir_version=10).SerializeToString()
+
+
+@every_format
+def test_an_old_file_stays_when_an_export_fails(
+    format: str, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for module in (formats, grainwise.export.darktable):
+        monkeypatch.setattr(module, "onnx_graph", broken)
+    write, name = EXPORTS[format]
+    (tmp_path / name).write_text("the old one")
+    with pytest.raises(KeyboardInterrupt):
+        write(weights, tmp_path / name)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["the old one"]
+
+
+@every_format
+def test_names_that_do_not_fit_are_refused(format: str, weights: Weights, tmp_path: Path) -> None:
+    write, name = EXPORTS[format]
+    with pytest.raises(InputError, match="ends in"):
+        write(weights, tmp_path / "a.bin")
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        write(weights, tmp_path / name)
+    with pytest.raises(BudgetError, match="a budget is"):
+        write(weights, tmp_path / f"b{Path(name).suffix}", **_budget(format, "medium"))
+
+
+def _budget(format: str, budget: str) -> dict[str, Any]:
+    return {"budget": budget} if format == "dtmodel" else {"budgets": (budget,)}
+
+
+def test_levels_that_do_not_fit_are_refused(weights: Weights, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs a noise level"):
+        export_onnx(weights, tmp_path / "a.onnx", sigma="none")
+    with pytest.raises(InputError, match="'picture', 'map' or 'none'"):
+        export_onnx(weights, tmp_path / "a.onnx", sigma="pixel")  # type: ignore[arg-type]
+    for sigma in (0, -0.1, 0.3, float("nan"), True, "10"):
+        with pytest.raises(InputError, match="above 0"):
+            export_dtmodel(weights, tmp_path / "a.dtmodel", sigma=sigma)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_darktable_takes_no_other_kind_of_network(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 channels"):
+        export_dtmodel(tiny_weights(channels=1), tmp_path / "a.dtmodel")
+    weights = tiny_weights()
+    weights.network.facts = replace(weights.network.facts, exact_tiles=False)
+    with pytest.raises(InputError, match="inexact tiles"):
+        export_dtmodel(weights, tmp_path / "a.dtmodel")
+
+
+def test_a_missing_library_is_named_with_the_command(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("onnxscript", "openvino"):
+        monkeypatch.setitem(__import__("sys").modules, library, None)
+    with pytest.raises(GrainwiseError, match=r"onnxscript.*pip install 'grainwise\[export\]'"):
+        export_onnx(weights, tmp_path / "a.onnx")
+    with pytest.raises(GrainwiseError, match=r"openvino.*pip install 'grainwise\[export\]'"):
+        export_openvino(weights, tmp_path / "a.xml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_cannot_be_captured_says_so(tmp_path: Path) -> None:
+    class Branching(torch.nn.Module):
+        def forward(self, x: torch.Tensor, *, sigma: torch.Tensor) -> torch.Tensor:
+            return x if float(x.mean()) > 0.5 else x * sigma.view(-1, 1, 1, 1)
+
+    weights = tiny_weights()
+    weights.network.extract = lambda plan: Branching()  # type: ignore[method-assign]
+    with pytest.raises(ExportError, match="cannot capture"):
+        export_onnx(weights, tmp_path / "a.onnx", budgets=("fast",))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_needs_no_level(tmp_path: Path) -> None:
+    class Blind(torch.nn.Module):
+        def __init__(self, network: torch.nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.network(x, sigma=torch.full((1,), 0.1).expand(x.shape[0]))
+            return y
+
+    weights = tiny_weights()
+    plain = weights.network.extract(choose_plan(weights, "fast").plan)
+    weights.network.extract = lambda plan: Blind(plain)  # type: ignore[method-assign]
+    weights.network.facts = replace(weights.network.facts, needs_sigma=False)
+    told = export_onnx(weights, tmp_path / "a.onnx", budgets=("fast",))
+    inputs = [value.name for value in onnx.load(told.files[0]).graph.input]
+    assert inputs == ["input"]
+    with pytest.raises(InputError, match="takes no noise level"):
+        export_onnx(weights, tmp_path / "b.onnx", sigma="map")
+
+
+def test_mirroring_without_branches_is_the_networks_own(weights: Weights) -> None:
+    from grainwise.networks.network import pad_to_multiple
+
+    for size in range(1, 34):
+        x = torch.rand(1, 2, size, 3)
+        assert torch.equal(graph._mirror(graph._mirror(x, 2, 8), 3, 8), pad_to_multiple(x, 8))
