@@ -47,7 +47,7 @@ def test_onnx_at_any_size(onnx_file: Exported, weights: Weights, batch: int, hei
     run = check.onnx_runner(onnx_file.files[0])
     out = run({"input": x.numpy(), "sigma": sigma.numpy()})
     with torch.inference_mode():
-        expected = network_of(weights, "fast")(x, sigma=sigma).numpy()
+        expected = network_of(weights, "balanced")(x, sigma=sigma).numpy()
     assert out.shape == expected.shape
     assert np.abs(out - expected).max() <= check.TOLERANCE
     assert np.abs(expected - x.numpy()).max() > 100 * check.TOLERANCE  # it is no copy of the input
@@ -69,7 +69,7 @@ def test_openvino_with_a_map_at_any_size(
 def test_the_onnx_file_says_what_it_is(onnx_file: Exported, weights: Weights) -> None:
     proto = onnx.load(onnx_file.files[0])
     told = {entry.key: entry.value for entry in proto.metadata_props}
-    choice = choose_plan(weights, "fast")
+    choice = choose_plan(weights, "balanced")
     assert told["licence"] == "CC0-1.0"
     assert told["plan"] == str(choice.plan) == str(onnx_file.plans[0])
     assert int(told["macs_per_pixel"]) == choice.measured.macs_per_pixel == onnx_file.macs_per_pixel[0]
@@ -182,7 +182,7 @@ def test_what_differs_is_not_kept(
     for module in (formats, grainwise.export.darktable):
         monkeypatch.setattr(module, "onnx_graph", lambda *_, **__: spoiled)
     write, name = EXPORTS[format]
-    budget = {"budget": "fast"} if format == "dtmodel" else {"budgets": ("fast",)}
+    budget = {"budget": "balanced"} if format == "dtmodel" else {"budgets": ("balanced",)}
     with pytest.raises(ExportError, match="differs from the network"):
         write(weights, tmp_path / name, **budget)
     assert list(tmp_path.iterdir()) == []
@@ -241,6 +241,16 @@ def test_levels_that_do_not_fit_are_refused(weights: Weights, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@every_format
+def test_half_is_refused_where_it_would_change_the_weights(format: str, tmp_path: Path) -> None:
+    weights = tiny_weights()
+    weights.network.head.bias.data[0] = 0.1  # type: ignore[union-attr]
+    write, name = EXPORTS[format]
+    with pytest.raises(ExportError, match="no 16-bit numbers"):
+        write(weights, tmp_path / name, half=True, **_budget(format, "balanced"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_darktable_takes_no_other_kind_of_network(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 channels"):
         export_dtmodel(tiny_weights(channels=1), tmp_path / "a.dtmodel")
@@ -270,7 +280,7 @@ def test_a_network_that_cannot_be_captured_says_so(tmp_path: Path) -> None:
     weights = tiny_weights()
     weights.network.extract = lambda plan: Branching()  # type: ignore[method-assign]
     with pytest.raises(ExportError, match="cannot capture"):
-        export_onnx(weights, tmp_path / "a.onnx", budgets=("fast",))
+        export_onnx(weights, tmp_path / "a.onnx", budgets=("balanced",))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -285,10 +295,10 @@ def test_a_network_that_needs_no_level(tmp_path: Path) -> None:
             return y
 
     weights = tiny_weights()
-    plain = weights.network.extract(choose_plan(weights, "fast").plan)
+    plain = weights.network.extract(choose_plan(weights, "balanced").plan)
     weights.network.extract = lambda plan: Blind(plain)  # type: ignore[method-assign]
     weights.network.facts = replace(weights.network.facts, needs_sigma=False)
-    told = export_onnx(weights, tmp_path / "a.onnx", budgets=("fast",))
+    told = export_onnx(weights, tmp_path / "a.onnx", budgets=("balanced",))
     inputs = [value.name for value in onnx.load(told.files[0]).graph.input]
     assert inputs == ["input"]
     with pytest.raises(InputError, match="takes no noise level"):

@@ -21,7 +21,7 @@ from grainwise.evaluation.optional import optional_module
 from grainwise.export import check
 from grainwise.export.archive import zip_of
 from grainwise.export.formats import Exported, check_target, staged, write_onnx
-from grainwise.export.graph import EXPORT_EXTRA, Level, describe, facts_of, onnx_graph, onnx_library
+from grainwise.export.graph import EXPORT_EXTRA, Level, describe, extracted, facts_of, onnx_graph, onnx_library
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.registry import name_of
 from grainwise.runtime.budget import Choice, choose_plan
@@ -59,7 +59,7 @@ def export_dtmodel(
     check_target(path, "dtmodel")
     choice = choose_plan(weights, budget)
     level = _level(weights, sigma)
-    network = weights.network.extract(choice.plan).float()
+    network = extracted(weights, choice, half=half)
     with staged(path) as folder:
         onnx = folder / "model.onnx"
         cases = check.make_cases(network, weights.network.facts, level)

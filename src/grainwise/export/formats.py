@@ -9,7 +9,16 @@ from pathlib import Path
 from grainwise.core.errors import ExportError, InputError
 from grainwise.evaluation.optional import optional_module
 from grainwise.export import check
-from grainwise.export.graph import EXPORT_EXTRA, Proto, SigmaInput, describe, facts_of, onnx_graph, onnx_library
+from grainwise.export.graph import (
+    EXPORT_EXTRA,
+    Proto,
+    SigmaInput,
+    describe,
+    extracted,
+    facts_of,
+    onnx_graph,
+    onnx_library,
+)
 from grainwise.networks.checkpoint import Weights
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.budget import Choice, choose_plan
@@ -50,7 +59,8 @@ def export_onnx(
         path: ends in ``.onnx``. Beside it goes ``NAME.onnx.check.npz``, inputs and outputs to check it with.
         budgets: names or MACs/px; see `grainwise.runtime.budget.choose_plan`. One for now.
         sigma: ``"picture"`` (default for networks that are told a noise level), ``"map"``, or ``"none"`` for the others.
-        half: store the weights as float16. The arithmetic stays float32, and the file must still agree with the network.
+        half: store the weights as float16, which must hold them exactly (those of a weights file are stored so).
+            The arithmetic stays float32.
 
     Raises:
         InputError, BudgetError: a name, budget or ``sigma`` that does not fit.
@@ -87,6 +97,8 @@ def export_openvino(
     choices = _choices(weights, budgets)
     level = _level(weights, sigma)
     openvino = optional_module("openvino", needed_for="an OpenVINO file", install=EXPORT_EXTRA)
+    for choice in choices if half else ():
+        extracted(weights, choice, half=True)
     with staged(path) as folder:
         proto, cases = _graph_and_cases(weights, choices, level, half=False)
         graph = folder / "graph.onnx"
@@ -162,7 +174,7 @@ def _graph_and_cases(
     (choice,) = choices
     proto = onnx_graph(weights, choice, sigma=sigma, half=half)
     describe(onnx_library(), proto, facts_of(weights, choices, sigma))
-    return proto, check.make_cases(weights.network.extract(choice.plan).float(), weights.network.facts, sigma)
+    return proto, check.make_cases(extracted(weights, choice, half=half), weights.network.facts, sigma)
 
 
 def _exported(files: tuple[Path, ...], choices: tuple[Choice, ...], worst: float) -> Exported:

@@ -98,6 +98,20 @@ def _mirror(x: Tensor, dim: int, multiple: int) -> Tensor:
     return x.index_select(dim, torch.where(index < size, index, period - index))
 
 
+def extracted(weights: Weights, choice: Choice, *, half: bool) -> nn.Module:
+    """The plain torch network of ``choice`` in float32, which a file is made of and compared with.
+
+    Raises:
+        ExportError: ``half`` is asked for, and float16 cannot hold the weights exactly.
+    """
+    network = weights.network.extract(choice.plan).float()
+    if half and not all(torch.equal(value, value.half().float()) for value in network.parameters()):
+        raise ExportError(
+            f"the weights of {weights.name} are no 16-bit numbers, and rounding them would change the pictures; store 32 bits"
+        )
+    return network
+
+
 def onnx_graph(weights: Weights, choice: Choice, *, sigma: Level, half: bool = False) -> Proto:
     """The network of ``weights`` at the plan of ``choice`` as an ``onnx.ModelProto``.
 
@@ -105,15 +119,15 @@ def onnx_graph(weights: Weights, choice: Choice, *, sigma: Level, half: bool = F
         weights: network and card.
         choice: the plan.
         sigma: the noise level as an input, none (for networks that need none), or built in, in image units.
-        half: store the weights as float16; the arithmetic stays float32.
+        half: store the weights as float16, which must hold them exactly; the arithmetic stays float32.
 
     Raises:
-        ExportError: torch cannot capture the network as one graph.
+        ExportError: torch cannot capture the network as one graph, or ``half`` would change the weights.
         GrainwiseError: a library is missing.
     """
     onnx = onnx_library()
     facts = weights.network.facts
-    module = AnySize(weights.network.extract(choice.plan).float(), facts, sigma if isinstance(sigma, float) else None)
+    module = AnySize(extracted(weights, choice, half=half), facts, sigma if isinstance(sigma, float) else None)
     proto = _captured(module.eval(), facts, sigma if isinstance(sigma, str) else "none")
     _plain_names(proto, facts)
     if half:
