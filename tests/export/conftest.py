@@ -49,7 +49,7 @@ def onnx_file(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Exp
 @pytest.fixture(scope="session")
 def openvino_file(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     path = tmp_path_factory.mktemp("openvino") / "tiny.xml"
-    return export_openvino(weights, path, budgets=("best",), sigma="map")
+    return export_openvino(weights, path, budget="best", sigma="map")
 
 
 @pytest.fixture(scope="session")

@@ -182,9 +182,8 @@ def test_what_differs_is_not_kept(
     for module in (formats, grainwise.export.darktable):
         monkeypatch.setattr(module, "onnx_graph", lambda *_, **__: spoiled)
     write, name = EXPORTS[format]
-    budget = {"budget": "balanced"} if format == "dtmodel" else {"budgets": ("balanced",)}
     with pytest.raises(ExportError, match="differs from the network"):
-        write(weights, tmp_path / name, **budget)
+        write(weights, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -227,7 +226,7 @@ def test_names_that_do_not_fit_are_refused(format: str, weights: Weights, tmp_pa
 
 
 def _budget(format: str, budget: str) -> dict[str, Any]:
-    return {"budget": budget} if format == "dtmodel" else {"budgets": (budget,)}
+    return {"budgets": (budget,)} if format == "onnx" else {"budget": budget}
 
 
 def test_levels_that_do_not_fit_are_refused(weights: Weights, tmp_path: Path) -> None:
@@ -311,3 +310,29 @@ def test_mirroring_without_branches_is_the_networks_own(weights: Weights) -> Non
     for size in range(1, 34):
         x = torch.rand(1, 2, size, 3)
         assert torch.equal(graph._mirror(graph._mirror(x, 2, 8), 3, 8), pad_to_multiple(x, 8))
+
+
+def test_several_plans_in_one_file(weights: Weights, tmp_path: Path) -> None:
+    told = export_onnx(weights, tmp_path / "a.onnx", budgets=("best", "balanced"), half=True)
+    assert told.macs_per_pixel[0] > told.macs_per_pixel[1]
+    assert verify(told.files[0]) == told.max_difference
+    run = check.onnx_runner(told.files[0])
+    x, sigma = noisy(2, 21, 34), torch.tensor([0.05, 0.1])
+    for number, budget in enumerate(("best", "balanced")):
+        out = run({"input": x.numpy(), "sigma": sigma.numpy(), "plan": np.array(number, np.int64)})
+        with torch.inference_mode():
+            expected = network_of(weights, budget)(x, sigma=sigma).numpy()
+        assert np.abs(out - expected).max() <= check.TOLERANCE
+    for number in (2, -3):
+        with pytest.raises(Exception, match="out of data bounds"):
+            run({"input": x.numpy(), "sigma": sigma.numpy(), "plan": np.array(number, np.int64)})
+    metadata = {entry.key: entry.value for entry in onnx.load(told.files[0]).metadata_props}
+    assert metadata["budget"] == "best; balanced"
+    assert metadata["plan"] == "; ".join(str(plan) for plan in told.plans)
+
+
+def test_budgets_of_one_plan_and_no_budget_are_refused(weights: Weights, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="earlier one buys"):
+        export_onnx(weights, tmp_path / "a.onnx", budgets=("best", "1M"))
+    with pytest.raises(BudgetError, match="at least one"):
+        export_onnx(weights, tmp_path / "a.onnx", budgets=())

@@ -3,18 +3,23 @@
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grainwise.cli.options import Budget, Json
+from grainwise.cli.options import Json
+
+if TYPE_CHECKING:
+    from grainwise.export.graph import SigmaInput
 
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Shipped weights by name, or a weights file.")],
     format: Annotated[str, typer.Option("--format", help="onnx, openvino or dtmodel (darktable).")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The file: .onnx, .xml (openvino) or .dtmodel.")],
-    budget: Budget = "balanced",
+    budget: Annotated[
+        str, typer.Option(help="fast, balanced, best, or MACs/px such as 50k; onnx: several, with commas.")
+    ] = "balanced",
     sigma: Annotated[
         float | None, typer.Option(help="dtmodel only: the noise level built in, up to 75 (of 255); 10 by default.")
     ] = None,
@@ -42,15 +47,18 @@ def export(
         level = {} if sigma is None else {"sigma": sigma / 255}
         told = export_dtmodel(weights, out, budget=budget, half=half, **level)
     else:
-        write = export_onnx if format == "onnx" else export_openvino
-        told = write(weights, out, budgets=(budget,), sigma="map" if sigma_map else None, half=half)
+        taken: SigmaInput | None = "map" if sigma_map else None
+        if format == "onnx":
+            told = export_onnx(weights, out, budgets=budget.split(","), sigma=taken, half=half)
+        else:
+            told = export_openvino(weights, out, budget=budget, sigma=taken, half=half)
     size = sum(file.stat().st_size for file in told.files)
     line = {
         "output": str(out),
         "files": [str(file) for file in told.files],
         "format": format,
         "plan": "; ".join(str(plan) for plan in told.plans),
-        "macs_per_pixel": told.macs_per_pixel[0],
+        "macs_per_pixel": told.macs_per_pixel[0] if len(told.plans) == 1 else told.macs_per_pixel,
         "max_difference": told.max_difference,
         "tolerance": TOLERANCE,
         "bytes": size,
@@ -59,8 +67,9 @@ def export(
     if as_json:
         typer.echo(json.dumps(line))
     else:
+        costs = ", ".join(f"{cost / 1000:.0f}K" for cost in told.macs_per_pixel)
         typer.echo(
-            f"{out}: {told.macs_per_pixel[0] / 1000:.0f}K MACs/px, {size / 1e6:.1f} MB, "
+            f"{out}: {costs} MACs/px, {size / 1e6:.1f} MB, "
             f"differs from the network by at most {told.max_difference:.1g}"
         )
     return 0

@@ -67,7 +67,7 @@ def make_cases(network: nn.Module, facts: Facts, sigma: Level, *, plan: int | No
         told = torch.from_numpy(inputs.get("sigma", level))
         with torch.inference_mode():
             x = torch.from_numpy(inputs["input"])
-            output = (network(x, sigma=told) if facts.needs_sigma else network(x)).numpy()
+            output = network(x, **facts.given(told)).numpy()
         if plan is not None:
             inputs["plan"] = np.array(plan, np.int64)
         cases.append(Case(inputs, output))

@@ -143,7 +143,7 @@ def _difference_of_a_tile(path: Path, network: torch.nn.Module, weights: Weights
     tile = np.random.default_rng(1).random((1, 3, TILE, TILE), np.float32)
     with torch.inference_mode():
         x = torch.from_numpy(tile)
-        y = network(x, sigma=torch.tensor([sigma])) if isinstance(sigma, float) else network(x)
+        y = network(x, **({"sigma": torch.tensor([sigma])} if isinstance(sigma, float) else {}))
     case = check.Case({"input": tile}, y.numpy())
     return check.compare(lambda inputs: session.run(None, dict(inputs))[0], [case], "model.onnx")
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from grainwise.core.errors import ExportError, InputError
+from grainwise.core.errors import BudgetError, ExportError, InputError
 from grainwise.evaluation.optional import optional_module
 from grainwise.export import check
 from grainwise.export.graph import (
@@ -19,6 +19,7 @@ from grainwise.export.graph import (
     onnx_graph,
     onnx_library,
 )
+from grainwise.export.several import several
 from grainwise.networks.checkpoint import Weights
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.budget import Choice, choose_plan
@@ -57,7 +58,8 @@ def export_onnx(
     Args:
         weights: network and card.
         path: ends in ``.onnx``. Beside it goes ``NAME.onnx.check.npz``, inputs and outputs to check it with.
-        budgets: names or MACs/px; see `grainwise.runtime.budget.choose_plan`. One for now.
+        budgets: names or MACs/px; see `grainwise.runtime.budget.choose_plan`. Where several are given, the input
+            ``plan`` (int64, no dimension) chooses one of them at every call, counted from 0 in this order.
         sigma: ``"picture"`` (default for networks that are told a noise level), ``"map"``, or ``"none"`` for the others.
         half: store the weights as float16, which must hold them exactly (those of a weights file are stored so).
             The arithmetic stays float32.
@@ -82,7 +84,7 @@ def export_openvino(
     weights: Weights,
     path: Path,
     *,
-    budgets: Sequence[str | float] = ("balanced",),
+    budget: str | float = "balanced",
     sigma: SigmaInput | None = None,
     half: bool = False,
 ) -> Exported:
@@ -94,11 +96,10 @@ def export_openvino(
         As `export_onnx`.
     """
     check_target(path, "openvino")
-    choices = _choices(weights, budgets)
+    choices = (choose_plan(weights, budget),)
     level = _level(weights, sigma)
     openvino = optional_module("openvino", needed_for="an OpenVINO file", install=EXPORT_EXTRA)
-    for choice in choices if half else ():
-        extracted(weights, choice, half=True)
+    extracted(weights, choices[0], half=half)
     with staged(path) as folder:
         proto, cases = _graph_and_cases(weights, choices, level, half=False)
         graph = folder / "graph.onnx"
@@ -151,9 +152,15 @@ def staged(path: Path) -> Iterator[Path]:
 
 
 def _choices(weights: Weights, budgets: Sequence[str | float]) -> tuple[Choice, ...]:
-    if len(budgets) != 1:
-        raise InputError(f"one budget goes into a file, got {len(budgets)}")
-    return tuple(choose_plan(weights, budget) for budget in budgets)
+    choices = tuple(choose_plan(weights, budget) for budget in budgets)
+    if not choices:
+        raise BudgetError("a file needs at least one budget, got none")
+    for place, choice in enumerate(choices):
+        if choice.plan in [other.plan for other in choices[:place]]:
+            raise BudgetError(
+                f"the budget {budgets[place]!r} buys the plan {choice.plan}, which an earlier one buys already"
+            )
+    return choices
 
 
 def _level(weights: Weights, sigma: SigmaInput | None) -> SigmaInput:
@@ -171,10 +178,16 @@ def _level(weights: Weights, sigma: SigmaInput | None) -> SigmaInput:
 def _graph_and_cases(
     weights: Weights, choices: tuple[Choice, ...], sigma: SigmaInput, half: bool
 ) -> tuple[Proto, list[check.Case]]:
-    (choice,) = choices
-    proto = onnx_graph(weights, choice, sigma=sigma, half=half)
+    protos = [onnx_graph(weights, choice, sigma=sigma, half=half) for choice in choices]
+    numbers = range(len(choices)) if len(choices) > 1 else [None]
+    proto = several(onnx_library(), protos) if len(choices) > 1 else protos[0]
     describe(onnx_library(), proto, facts_of(weights, choices, sigma))
-    return proto, check.make_cases(extracted(weights, choice, half=half), weights.network.facts, sigma)
+    cases = [
+        case
+        for choice, number in zip(choices, numbers, strict=True)
+        for case in check.make_cases(extracted(weights, choice, half=half), weights.network.facts, sigma, plan=number)
+    ]
+    return proto, cases
 
 
 def _exported(files: tuple[Path, ...], choices: tuple[Choice, ...], worst: float) -> Exported:

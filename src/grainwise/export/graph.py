@@ -80,7 +80,7 @@ class AnySize(nn.Module):
             sigma = self.level.expand(input.shape[0])
         elif sigma is not None and sigma.ndim == 4:
             sigma = self._mirrored(sigma)
-        y: Tensor = self.network(x, sigma=sigma) if self.facts.needs_sigma else self.network(x)
+        y: Tensor = self.network(x) if sigma is None else self.network(x, sigma=sigma)
         return y[:, :, : height * self.facts.scale, : width * self.facts.scale]
 
     def _mirrored(self, x: Tensor) -> Tensor:
