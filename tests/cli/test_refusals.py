@@ -90,6 +90,25 @@ def train(path: Path, *changes: str) -> list[object]:
     return ["train", "tiny", "--out", path / "run", *(part for change in changes for part in ("--set", change))]
 
 
+def export(path: Path, *more: object, format: str = "onnx", out: str = "m.onnx") -> list[object]:
+    return ["export", "default", "--format", format, "-o", path / out, *more]
+
+
+def export_below_a_file(path: Path) -> list[object]:
+    raw(path, "file", b"x")
+    return export(path, out="file/m.onnx")
+
+
+def export_onto_a_folder(path: Path) -> list[object]:
+    (path / "m.onnx").mkdir()
+    return export(path)
+
+
+def export_unwritable(path: Path) -> list[object]:
+    (path / "locked").mkdir(mode=0o500)
+    return export(path, out="locked/m.onnx")
+
+
 CASES: dict[str, tuple[Case, str]] = {
     "missing file": (lambda p: ["denoise", p / "no.png", "-o", p / "o.png"], "no file or folder"),
     "empty file": (lambda p: bad(raw(p, "a.png", b"")), "a.png"),
@@ -167,6 +186,24 @@ CASES: dict[str, tuple[Case, str]] = {
     "evaluate real without pairs": (lambda p: ["evaluate", "--data", p, "--noise", "real"], "pairs"),
     "bench unknown rival": (lambda p: ["bench", "--data", p, "--against", "nlmm"], "nlmm"),
     "models unknown": (lambda p: ["models", "best"], "unknown model"),
+    "export in an unknown format": (lambda p: export(p, format="onxx"), "Did you mean onnx"),
+    "export of an unknown model": (lambda p: ["export", "best", "--format", "onnx", "-o", p / "m.onnx"], "unknown model"),
+    "export without a format": (lambda p: ["export", "default", "-o", p / "m.onnx"], "--format"),
+    "export with a suffix of another format": (lambda p: export(p, format="openvino"), "ends in .xml"),
+    "export onto a folder": (export_onto_a_folder, "is a folder"),
+    "export below a file": (export_below_a_file, "no folder"),
+    "export into an unwritable folder": (export_unwritable, "permission"),
+    "export at an unknown budget": (lambda p: export(p, "--budget", "medium"), "a budget is"),
+    "export at too small a budget": (lambda p: export(p, "--budget", "1k"), "cheapest plan"),
+    "export of one plan twice": (lambda p: export(p, "--budget", "best,best"), "earlier one buys"),
+    "several plans for OpenVINO": (
+        lambda p: export(p, "--budget", "fast,best", format="openvino", out="m.xml"), "a budget is"
+    ),
+    "a level for a file that takes one": (lambda p: export(p, "--sigma", "10"), "dtmodel"),
+    "a map for darktable": (lambda p: export(p, "--sigma-map", format="dtmodel", out="m.dtmodel"), "cannot tell"),
+    "a level beyond what was trained": (
+        lambda p: export(p, "--sigma", "76", format="dtmodel", out="m.dtmodel"), "above 0 and up to"
+    ),
     "unknown recipe": (lambda p: ["train", "defualt", "--out", p / "run"], "Did you mean default"),
     "unknown setting": (lambda p: train(p, "loop.step=3"), "Did you mean steps"),
     "setting of another kind": (lambda p: train(p, "loop.steps=many"), "whole number"),

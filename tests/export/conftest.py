@@ -47,9 +47,19 @@ def onnx_file(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Exp
 
 
 @pytest.fixture(scope="session")
+def several_file(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    path = tmp_path_factory.mktemp("several") / "tiny.onnx"
+    return export_onnx(weights, path, budgets=("best", "balanced"), half=True)
+
+
+@pytest.fixture(scope="session")
+def map_file(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_onnx(weights, tmp_path_factory.mktemp("map") / "tiny.onnx", sigma="map")
+
+
+@pytest.fixture(scope="session")
 def openvino_file(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    path = tmp_path_factory.mktemp("openvino") / "tiny.xml"
-    return export_openvino(weights, path, budget="best", sigma="map")
+    return export_openvino(weights, tmp_path_factory.mktemp("openvino") / "tiny.xml", budget="best")
 
 
 @pytest.fixture(scope="session")

@@ -128,10 +128,13 @@ def check_target(path: Path, format: str) -> None:
     """Refuse a name that a file of ``format`` cannot have.
 
     Raises:
-        InputError: another suffix, or the path of a folder.
+        InputError: another suffix, the path of a folder, or a path below a file.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file, such as {path / 'model'}{FORMATS[format]}")
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise InputError(f"cannot write {path}: {parent} is no folder")
     if path.suffix != FORMATS[format]:
         raise InputError(f"a file of the format {format} ends in {FORMATS[format]}, got {path.name}")
 
