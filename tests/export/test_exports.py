@@ -14,13 +14,16 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import grainwise
 from grainwise.core.errors import BudgetError, ExportError, GrainwiseError, InputError
-from grainwise.export import Exported, check, export_dtmodel, export_onnx, export_openvino, formats, graph, verify
+from grainwise.export import Exported, check, export_dtmodel, export_onnx, export_openvino, formats, verify
+from grainwise.export.any_size import AnySize
 from grainwise.networks.checkpoint import Weights
+from grainwise.networks.network import pad_to_multiple
 from grainwise.runtime.budget import choose_plan
 from tests.export.conftest import tiny_weights
 
@@ -313,12 +316,40 @@ def test_a_network_that_needs_no_level(tmp_path: Path) -> None:
         export_onnx(weights, tmp_path / "b.onnx", sigma="map")
 
 
-def test_mirroring_without_branches_is_the_networks_own(weights: Weights) -> None:
-    from grainwise.networks.network import pad_to_multiple
-
+def test_mirroring_is_the_networks_own() -> None:
+    around = AnySize(onnx, multiple=8, scale=1)
+    sizes = ["batch", "channels", "height", "width"]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes if name == "input" else None)
+        for name in ("input", around.mirrored("input"))
+    ]
+    body = onnx.helper.make_graph(around.nodes, "g", ends[:1], ends[1:], around.constants)
+    content = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    run = check.onnx_runner(content.SerializeToString())
     for size in range(1, 34):
-        x = torch.rand(1, 2, size, 3)
-        assert torch.equal(graph._mirror(graph._mirror(x, 2, 8), 3, 8), pad_to_multiple(x, 8))
+        x = torch.rand(1, 2, size, 34 - size)
+        assert np.array_equal(run({"input": x.numpy()}), pad_to_multiple(x, 8).numpy())
+
+
+@pytest.mark.parametrize("sigma", ["picture", "map"])
+def test_a_network_that_no_graph_can_say_for_batches(sigma: str, tmp_path: Path) -> None:
+    """As level-conditioned networks do it: the pictures of a batch are the groups of one convolution."""
+
+    class PerPicture(torch.nn.Module):
+        def forward(self, x: torch.Tensor, *, sigma: torch.Tensor) -> torch.Tensor:
+            kernels = sigma.reshape(sigma.shape[0], -1).mean(1).view(-1, 1, 1, 1).expand(-1, 1, 3, 3)
+            y = F.conv2d(x[:, :1].transpose(0, 1), kernels, padding=1, groups=x.shape[0])
+            return x + y.transpose(0, 1)
+
+    weights = tiny_weights()
+    weights.network.extract = lambda plan: PerPicture()  # type: ignore[method-assign]
+    weights.network.facts = replace(weights.network.facts, size_multiple=1)
+    told = export_onnx(weights, tmp_path / "a.onnx", sigma=sigma)  # type: ignore[arg-type]
+    assert verify(told.files[0]) <= check.TOLERANCE
+    proto = onnx.load(told.files[0])
+    assert [value.type.tensor_type.shape.dim[0].dim_value for value in proto.graph.input] == [1, 1]
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    assert metadata["input"].startswith("float32 [1, 3, height, width]")
 
 
 def test_several_plans_in_one_file(weights: Weights, several_file: Exported) -> None:

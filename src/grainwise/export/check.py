@@ -41,18 +41,20 @@ class Case:
     output: Array
 
 
-def make_cases(network: nn.Module, facts: Facts, sigma: Level, *, plan: int | None = None) -> list[Case]:
+def make_cases(network: nn.Module, facts: Facts, sigma: Level, *, batched: bool, plan: int | None = None) -> list[Case]:
     """Shades with noise, at every size of `SIZES`, each with its own level, and what ``network`` makes of them.
 
     Args:
         network: the extracted torch network.
         facts: of it.
         sigma: how the file is told the level; see `grainwise.export.graph.onnx_graph`.
+        batched: whether the file takes several pictures at once.
         plan: the number of the plan, for a file that holds several.
     """
     random = np.random.default_rng(0)
     cases = []
-    for batch, height, width in SIZES:
+    for pictures, height, width in SIZES:
+        batch = pictures if batched else 1
         level = random.uniform(0.02, 0.8 * facts.sigma_max, batch).astype(np.float32)
         if isinstance(sigma, float):
             level[:] = sigma

@@ -21,7 +21,16 @@ from grainwise.evaluation.optional import optional_module
 from grainwise.export import check
 from grainwise.export.archive import zip_of
 from grainwise.export.formats import Exported, check_target, staged, write_onnx
-from grainwise.export.graph import EXPORT_EXTRA, Level, describe, extracted, facts_of, onnx_graph, onnx_library
+from grainwise.export.graph import (
+    EXPORT_EXTRA,
+    Level,
+    describe,
+    extracted,
+    facts_of,
+    onnx_graph,
+    onnx_library,
+    takes_batches,
+)
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.registry import name_of
 from grainwise.runtime.budget import Choice, choose_plan
@@ -62,9 +71,10 @@ def export_dtmodel(
     network = extracted(weights, choice, half=half)
     with staged(path) as folder:
         onnx = folder / "model.onnx"
-        cases = check.make_cases(network, weights.network.facts, level)
         proto = onnx_graph(weights, choice, sigma=level, half=half)
-        describe(onnx_library(), proto, facts_of(weights, (choice,), level))
+        batched = takes_batches(proto)
+        describe(onnx_library(), proto, facts_of(weights, (choice,), level, batched=batched))
+        cases = check.make_cases(network, weights.network.facts, level, batched=batched)
         worst = max(write_onnx(proto, onnx, cases), _difference_of_a_tile(onnx, network, weights, level))
         config = config_of(weights, choice, level)
         content = {

@@ -18,6 +18,7 @@ from grainwise.export.graph import (
     facts_of,
     onnx_graph,
     onnx_library,
+    takes_batches,
 )
 from grainwise.export.several import several
 from grainwise.networks.checkpoint import Weights
@@ -105,8 +106,8 @@ def export_openvino(
         graph = folder / "graph.onnx"
         write_onnx(proto, graph, cases)
         model = openvino.convert_model(graph)
-        for name, value in facts_of(weights, choices, level).items():
-            model.set_rt_info(value, ["grainwise", name])
+        for entry in proto.metadata_props:
+            model.set_rt_info(entry.value, ["grainwise", entry.key])
         openvino.save_model(model, folder / path.name, compress_to_fp16=half)
         graph.unlink()
         worst = check.compare(check.openvino_runner(folder / path.name), cases, path.name)
@@ -184,12 +185,12 @@ def _graph_and_cases(
     protos = [onnx_graph(weights, choice, sigma=sigma, half=half) for choice in choices]
     numbers = range(len(choices)) if len(choices) > 1 else [None]
     proto = several(onnx_library(), protos) if len(choices) > 1 else protos[0]
-    describe(onnx_library(), proto, facts_of(weights, choices, sigma))
-    cases = [
-        case
-        for choice, number in zip(choices, numbers, strict=True)
-        for case in check.make_cases(extracted(weights, choice, half=half), weights.network.facts, sigma, plan=number)
-    ]
+    batched = all(takes_batches(one) for one in protos)
+    describe(onnx_library(), proto, facts_of(weights, choices, sigma, batched=batched))
+    cases: list[check.Case] = []
+    for choice, number in zip(choices, numbers, strict=True):
+        network = extracted(weights, choice, half=half)
+        cases += check.make_cases(network, weights.network.facts, sigma, batched=batched, plan=number)
     return proto, cases
 
 

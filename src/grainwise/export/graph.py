@@ -19,6 +19,7 @@ from grainwise import __version__
 from grainwise.core.commit import current_commit
 from grainwise.core.errors import ExportError
 from grainwise.evaluation.optional import optional_module
+from grainwise.export.any_size import AnySize
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.network import Facts
 from grainwise.networks.registry import name_of
@@ -53,49 +54,26 @@ def onnx_library() -> ModuleType:
     return optional_module("onnx", needed_for="an export", install=EXPORT_EXTRA)
 
 
-class AnySize(nn.Module):
-    """A network that sees pictures mirrored to its size multiple, and whose result is cut back to the picture.
-
-    The networks do this themselves with branches on the size; a graph for every size has to say it without any.
+class _Call(nn.Module):
+    """A network as a graph calls it: the level may be built in.
 
     Args:
         network: plain, called as ``network(x, sigma=sigma)``, or as ``network(x)`` where it needs no noise level.
-        facts: of the network.
         fixed: a noise level in image units that is built in; None takes it as an argument.
     """
 
     level: Tensor | None
 
-    def __init__(self, network: nn.Module, facts: Facts, fixed: float | None = None) -> None:
-        """Wrap the network."""
+    def __init__(self, network: nn.Module, fixed: float | None) -> None:
         super().__init__()
-        self.network, self.facts = network, facts
+        self.network = network
         self.register_buffer("level", None if fixed is None else torch.tensor([fixed], dtype=torch.float32))
 
-    def forward(self, input: Tensor, sigma: Tensor | None = None) -> Tensor:
-        """[B, C, H, W], and the level [B] or [B, 1, H, W] unless it is built in or not needed -> [B, C, sH, sW], scale s."""
-        height, width = input.shape[2:]
-        x = self._mirrored(input)
+    def forward(self, picture: Tensor, sigma: Tensor | None = None) -> Tensor:
         if self.level is not None:
-            sigma = self.level.expand(input.shape[0])
-        elif sigma is not None and sigma.ndim == 4:
-            sigma = self._mirrored(sigma)
-        y: Tensor = self.network(x) if sigma is None else self.network(x, sigma=sigma)
-        return y[:, :, : height * self.facts.scale, : width * self.facts.scale]
-
-    def _mirrored(self, x: Tensor) -> Tensor:
-        if self.facts.size_multiple == 1:
-            return x
-        return _mirror(_mirror(x, 2, self.facts.size_multiple), 3, self.facts.size_multiple)
-
-
-def _mirror(x: Tensor, dim: int, multiple: int) -> Tensor:
-    """What `grainwise.networks.network.pad_to_multiple` does along ``dim``, without branches."""
-    size = x.shape[dim]
-    padded = (size + multiple - 1) // multiple * multiple
-    period = (2 * torch.full((1,), size, dtype=torch.int64) - 2).clamp(min=1)
-    index = torch.arange(padded) % period
-    return x.index_select(dim, torch.where(index < size, index, period - index))
+            sigma = self.level.expand(picture.shape[0])
+        y: Tensor = self.network(picture) if sigma is None else self.network(picture, sigma=sigma)
+        return y
 
 
 def extracted(weights: Weights, choice: Choice, *, half: bool) -> nn.Module:
@@ -127,12 +105,21 @@ def onnx_graph(weights: Weights, choice: Choice, *, sigma: Level, half: bool = F
     """
     onnx = onnx_library()
     facts = weights.network.facts
-    module = AnySize(extracted(weights, choice, half=half), facts, sigma if isinstance(sigma, float) else None)
-    proto = _captured(module.eval(), facts, sigma if isinstance(sigma, str) else "none")
-    _plain_names(proto, facts)
+    module = _Call(extracted(weights, choice, half=half), sigma if isinstance(sigma, float) else None).eval()
+    told = sigma if isinstance(sigma, str) else "none"
+    try:
+        proto = _captured(module, facts, told, batched=True)
+    except ExportError:  # a network may run a layer once per picture of the batch, which no graph can say
+        proto = _captured(module, facts, told, batched=False)
+    _take_any_size(onnx, proto, facts, told)
     if half:
         _halve(onnx, proto)
     return proto
+
+
+def takes_batches(proto: Proto) -> bool:
+    """Whether a graph takes several pictures at once; otherwise its batch is 1."""
+    return bool(proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param)
 
 
 def describe(onnx: ModuleType, proto: Proto, facts: dict[str, str]) -> None:
@@ -150,12 +137,13 @@ def describe(onnx: ModuleType, proto: Proto, facts: dict[str, str]) -> None:
         raise ExportError(f"the graph is no valid ONNX: {error}") from None
 
 
-def facts_of(weights: Weights, choices: tuple[Choice, ...], sigma: Level) -> dict[str, str]:
+def facts_of(weights: Weights, choices: tuple[Choice, ...], sigma: Level, *, batched: bool) -> dict[str, str]:
     """What a file says of itself, as text: licence, card, plans, version, and what a caller must know to run it."""
     facts = weights.network.facts
+    batch = "batch" if batched else "1"
     level = {
-        "picture": "input [batch], one noise level per picture, standard deviation in image units",
-        "map": "input [batch, 1, height, width], the noise level at every pixel, standard deviation in image units",
+        "picture": f"input [{batch}], one noise level per picture, standard deviation in image units",
+        "map": f"input [{batch}, 1, height, width], the noise level at every pixel, standard deviation in image units",
         "none": "not needed",
     }
     return {
@@ -165,8 +153,8 @@ def facts_of(weights: Weights, choices: tuple[Choice, ...], sigma: Level) -> dic
         "plan": "; ".join(str(choice.plan) for choice in choices),
         "macs_per_pixel": "; ".join(str(choice.measured.macs_per_pixel) for choice in choices),
         "budget": "; ".join(choice.measured.name or str(choice.measured.macs_per_pixel) for choice in choices),
-        "input": f"float32 [batch, {facts.channels}, height, width], sRGB-encoded, 0 is black and 1 is white, any size from 1",
-        "output": f"float32 [batch, {facts.channels}, {facts.scale} height, {facts.scale} width], not clipped",
+        "input": f"float32 [{batch}, {facts.channels}, height, width], sRGB-encoded, black 0, white 1, any size from 1",
+        "output": f"float32 [{batch}, {facts.channels}, {facts.scale} height, {facts.scale} width], not clipped",
         "sigma": level[sigma] if isinstance(sigma, str) else f"built in, {sigma:.6g} ({255 * sigma:g}/255)",
         "sigma_max": str(facts.sigma_max),
         "scale": str(facts.scale),
@@ -179,35 +167,39 @@ def facts_of(weights: Weights, choices: tuple[Choice, ...], sigma: Level) -> dic
     }
 
 
-def _captured(module: nn.Module, facts: Facts, sigma: SigmaInput) -> Proto:
-    """The ONNX graph that torch's exporter makes of ``module``, and nothing on the terminal."""
-    batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
-    size = (3 * facts.size_multiple + 5, 4 * facts.size_multiple + 7)  # unlike each other and every channel count
-    inputs = [torch.rand(2, facts.channels, *size)]
-    shapes: dict[str, dict[int, Any]] = {"input": {0: batch, 2: height, 3: width}}
+def _captured(module: nn.Module, facts: Facts, sigma: SigmaInput, *, batched: bool) -> Proto:
+    """The graph of ``module`` for sizes that are multiples, and nothing on the terminal.
+
+    Raises:
+        ExportError: torch cannot say it for all sizes (or all batches).
+    """
+    multiple, count = facts.size_multiple, 2 if batched else 1
+    rows, columns = 3 * multiple, 5 * multiple
+    sizes = {2: multiple * torch.export.Dim("rows"), 3: multiple * torch.export.Dim("columns")}
+    batch = {0: torch.export.Dim("batch")} if batched else {}
+    inputs = {"picture": torch.rand(count, facts.channels, rows, columns)}
+    shapes: dict[str, dict[int, Any]] = {"picture": batch | sizes}
     if sigma == "picture":
-        inputs.append(torch.full((2,), 0.1))
-        shapes["sigma"] = {0: batch}
+        inputs["sigma"], shapes["sigma"] = torch.full((count,), 0.1), batch
     elif sigma == "map":
-        inputs.append(torch.full((2, 1, *size), 0.1))
-        shapes["sigma"] = {0: batch, 2: height, 3: width}
+        inputs["sigma"], shapes["sigma"] = torch.full((count, 1, rows, columns), 0.1), batch | sizes
     try:
         with _quiet():
-            program = torch.onnx.export(
-                module,
-                tuple(inputs),
-                input_names=list(shapes),
-                output_names=["output"],
+            program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes, strict=False)
+            onnx_program = torch.onnx.export(
+                program,
+                input_names=list(inputs),
+                output_names=["restored"],
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
-                dynamic_shapes=shapes,
             )
-    except RuntimeError as error:
-        reason = next((line for line in reversed(str(error).splitlines()) if "Error" in line), str(error))
+    except (RuntimeError, ValueError) as error:
+        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+        reason = next((line for line in lines if "Error when" in line), (lines or [type(error).__name__])[0])
         raise ExportError(f"torch cannot capture this network as one graph for all sizes: {reason}") from None
-    assert program is not None
-    return program.model_proto
+    assert onnx_program is not None
+    return onnx_program.model_proto
 
 
 @contextmanager
@@ -224,20 +216,38 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _plain_names(proto: Proto, facts: Facts) -> None:
-    """Name the sizes of the output, and leave out where in the source each operation came from."""
-    names = ["batch", None, *(s if facts.scale == 1 else f"{facts.scale}*{s}" for s in ("height", "width"))]
-    for dim, name in zip(proto.graph.output[0].type.tensor_type.shape.dim, names, strict=True):
-        if name is not None:
-            dim.dim_param = name
-    del proto.graph.value_info[:]
-    del proto.metadata_props[:]
-    proto.graph.name, proto.graph.doc_string = "grainwise", ""
-    parts = (proto.graph.node, proto.graph.initializer, proto.graph.input, proto.graph.output)
-    for message in (message for part in parts for message in part):
+def _take_any_size(onnx: ModuleType, proto: Proto, facts: Facts, sigma: SigmaInput) -> None:
+    """Let a captured graph take every size, under plain names; and leave out where in the source each operation came from."""
+    graph = proto.graph
+    around = AnySize(onnx, multiple=facts.size_multiple, scale=facts.scale)
+    before = [around.mirrored("input")] + ([around.mirrored("sigma")] if sigma == "map" else [])
+    renamed = dict(zip(("picture", "sigma"), before, strict=False))
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = renamed.get(name, name)
+    prologue = list(around.nodes)
+    around.cut("restored", "output")
+    nodes = [*prologue, *graph.node, *around.nodes[len(prologue) :]]
+    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param and "batch"
+    sizes = {
+        "input": [batch or 1, facts.channels, "height", "width"],
+        "sigma": [batch or 1] if sigma == "picture" else [batch or 1, 1, "height", "width"],
+        "output": [
+            batch or 1,
+            facts.channels,
+            *(s if facts.scale == 1 else f"{facts.scale}*{s}" for s in ("height", "width")),
+        ],
+    }
+    ends = {
+        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size) for name, size in sizes.items()
+    }
+    inputs = [ends["input"]] + ([] if sigma == "none" else [ends["sigma"]])
+    constants = [*around.constants, *graph.initializer]
+    for message in (*nodes, *constants):
         message.doc_string = ""
         del message.metadata_props[:]
-    del proto.graph.metadata_props[:]
+    del proto.metadata_props[:]
+    graph.CopyFrom(onnx.helper.make_graph(nodes, "grainwise", inputs, [ends["output"]], constants))
 
 
 def _halve(onnx: ModuleType, proto: Proto) -> None:
