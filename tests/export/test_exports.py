@@ -352,6 +352,16 @@ def test_a_network_that_no_graph_can_say_for_batches(sigma: str, tmp_path: Path)
     assert metadata["input"].startswith("float32 [1, 3, height, width]")
 
 
+def test_a_graph_that_cannot_be_tidied_is_right_all_the_same(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("no folding today")
+
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "optimize", fails)
+    assert export_onnx(weights, tmp_path / "a.onnx").max_difference <= check.TOLERANCE
+
+
 def test_several_plans_in_one_file(weights: Weights, several_file: Exported) -> None:
     told = several_file
     assert told.macs_per_pixel[0] > told.macs_per_pixel[1]

@@ -193,13 +193,24 @@ def _captured(module: nn.Module, facts: Facts, sigma: SigmaInput, *, batched: bo
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
+                optimize=False,
             )
+            assert onnx_program is not None
+            return _tidied(onnx_program)
     except (RuntimeError, ValueError) as error:
         lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
         reason = next((line for line in lines if "Error when" in line), (lines or [type(error).__name__])[0])
         raise ExportError(f"torch cannot capture this network as one graph for all sizes: {reason}") from None
-    assert onnx_program is not None
-    return onnx_program.model_proto
+
+
+def _tidied(program: torch.onnx.ONNXProgram) -> Proto:
+    """The graph with its constants folded; as it was captured where the folding fails, which it does at sequences."""
+    captured = program.model_proto
+    try:
+        program.optimize()
+    except RuntimeError:
+        return captured
+    return program.model_proto
 
 
 @contextmanager
