@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from grainwise.core.errors import ExportError, InputError
-from grainwise.evaluation.optional import optional_module
+from grainwise.core.optional import optional_module
 from grainwise.export.archive import zip_of
 from grainwise.export.graph import EXPORT_EXTRA, Level
 from grainwise.networks.network import Facts

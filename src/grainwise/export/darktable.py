@@ -17,7 +17,7 @@ import torch
 
 from grainwise import __version__
 from grainwise.core.errors import ExportError, InputError
-from grainwise.evaluation.optional import optional_module
+from grainwise.core.optional import optional_module
 from grainwise.export import check
 from grainwise.export.archive import zip_of
 from grainwise.export.formats import Exported, check_target, staged, write_onnx

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grainwise.core.errors import BudgetError, ExportError, InputError
-from grainwise.evaluation.optional import optional_module
+from grainwise.core.optional import optional_module
 from grainwise.export import check
 from grainwise.export.graph import (
     EXPORT_EXTRA,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from grainwise import __version__
 from grainwise.core.commit import current_commit
 from grainwise.core.errors import ExportError
-from grainwise.evaluation.optional import optional_module
+from grainwise.core.optional import optional_module
 from grainwise.export.any_size import AnySize
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.network import Facts

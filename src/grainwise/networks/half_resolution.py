@@ -29,13 +29,15 @@ def to_half_resolution(x: Tensor, level: Tensor, *, multiple: int, dtype: torch.
         [B, 4C + 1, H / 2, W / 2] of the mirrored H and W, channels_last.
     """
     fine = F.pixel_unshuffle((pad_to_multiple(x, multiple) - 0.5).to(dtype), 2)
+    if level.shape[2:] != (1, 1):
+        level = F.avg_pool2d(pad_to_multiple(level, multiple), 2)
+    if torch.compiler.is_compiling():  # a captured graph says plainly what the copies below do in one pass less
+        plane = level.to(dtype).expand(-1, -1, *fine.shape[2:])
+        return torch.cat([fine, plane], 1).contiguous(memory_format=torch.channels_last)
     shape = (fine.shape[0], fine.shape[1] + 1, *fine.shape[2:])
     stream = torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
     stream[:, :-1] = fine
-    if level.shape[2:] == (1, 1):
-        stream[:, -1:] = level
-    else:
-        stream[:, -1:] = F.avg_pool2d(pad_to_multiple(level, multiple), 2)
+    stream[:, -1:] = level
     return stream
 
 
