@@ -182,4 +182,6 @@ def test_a_memory_limit_is_kept_over_several_pictures(tmp_path: Path) -> None:
 def test_version_and_help(run: Run) -> None:
     assert run("--version").out.strip() == f"grainwise {grainwise.__version__}"
     words = run("--help").out
-    assert all(name in words for name in ("denoise", "estimate", "models", "evaluate", "bench", "train", "export"))
+    assert all(
+        name in words for name in ("denoise", "estimate", "models", "evaluate", "bench", "train", "export", "web")
+    )

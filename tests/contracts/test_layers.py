@@ -13,7 +13,8 @@ ROWS = [
     ["data", "evaluation"],
     ["training", "runtime"],
     ["export"],
-    ["cli", "web"],
+    ["web"],
+    ["cli"],
 ]
 HEIGHT = {layer: height for height, row in enumerate(ROWS) for layer in row}
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE]

@@ -10,6 +10,7 @@ from grainwise.cli.evaluate import evaluate
 from grainwise.cli.export import export
 from grainwise.cli.models import models
 from grainwise.cli.train import train
+from grainwise.cli.web import web
 
 app = typer.Typer(
     name="grainwise",
@@ -37,5 +38,5 @@ def _options(
         typer.echo(context.get_help())
 
 
-for command in (denoise, estimate, models, evaluate, bench, train, export):
+for command in (denoise, estimate, models, evaluate, bench, train, export, web):
     app.command()(command)

@@ -1,0 +1,40 @@
+"""grainwise web."""
+
+from typing import Annotated
+
+import typer
+
+from grainwise.cli.options import Device, Dtype, Model
+
+
+def web(
+    port: Annotated[int, typer.Option(help="To listen on, on this machine only; 0 takes any that is free.")] = 8017,
+    model: Model = "default",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    max_memory: Annotated[float | None, typer.Option(help="What the process may take, in MB.")] = None,
+    max_upload: Annotated[float, typer.Option(help="The largest file that is taken, in MB.")] = 512,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+) -> int:
+    """Open the page: drop a picture, choose budget and strength, compare, download. Nothing leaves this machine."""
+    import webbrowser
+
+    from grainwise.runtime.denoiser import Denoiser
+    from grainwise.web.server import PageServer, serve
+
+    denoiser = Denoiser.from_pretrained(model, device=device, dtype=dtype, max_memory=max_memory)  # type: ignore[arg-type]
+    try:
+        server = PageServer(denoiser, port=port, max_upload=max_upload)
+    except OSError as error:
+        raise OSError(f"cannot listen on port {port}: {(error.strerror or str(error)).lower()}; try --port 0") from None
+
+    def ready(url: str) -> None:
+        typer.echo(f"{url}  (Ctrl-C ends it)")
+        if browser:
+            webbrowser.open(url)
+
+    try:
+        serve(server, ready)
+    except KeyboardInterrupt:
+        return 0
+    return 0
