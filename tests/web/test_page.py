@@ -16,6 +16,7 @@ import pytest
 
 from grainwise.core.errors import Cancelled, InputError
 from grainwise.core.pictures import Picture, read_picture, write_picture
+from grainwise.runtime.budget import choose_plan
 from grainwise.runtime.denoiser import Denoiser
 from grainwise.web.server import PageServer, serve
 from tests.cli.conftest import noisy_pixels
@@ -242,6 +243,8 @@ def test_the_model_says_what_can_be_asked_for(server: PageServer) -> None:
     told = ask(server, "/model").json
     assert {"fast", "balanced", "best"} <= {plan["name"] for plan in told["plans"]}
     assert told["highest_sigma"] == 75
+    bought = [choose_plan(server.workshop.denoiser.weights, str(plan["macs_per_pixel"])) for plan in told["plans"]]
+    assert [choice.measured.macs_per_pixel for choice in bought] == [plan["macs_per_pixel"] for plan in told["plans"]]
     assert told["max_upload"] == 2**20
 
 

@@ -32,11 +32,11 @@ async function guarded(work) {
 async function start() {
   state.model = await ask("model");
   for (const plan of state.model.plans) {
-    const option = new Option(`${plan.name}, ${Math.round(plan.macs_per_pixel / 1000)}K multiply-adds per pixel`, plan.name);
-    element("budget").add(option);
+    const cost = `${(plan.macs_per_pixel / 1000).toFixed(1)}K multiply-adds per pixel`;
+    element("budget").add(new Option(plan.name ? `${plan.name}, ${cost}` : cost, plan.macs_per_pixel));
   }
-  const names = state.model.plans.map((plan) => plan.name);
-  element("budget").value = names.includes("balanced") ? "balanced" : names[0];
+  const usual = state.model.plans.find((plan) => plan.name === "balanced") ?? state.model.plans[0];
+  element("budget").value = usual.macs_per_pixel;
   element("sigma").max = state.model.highest_sigma;
 }
 

@@ -156,10 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _model(self) -> None:
         weights = self.server.workshop.denoiser.weights
-        plans = [
-            {"name": m.name or f"{m.macs_per_pixel / 1000:.0f}k", "macs_per_pixel": m.macs_per_pixel}
-            for m in weights.card.plans
-        ]
+        plans = [{"name": plan.name, "macs_per_pixel": plan.macs_per_pixel} for plan in weights.card.plans]
         highest = round(255 * weights.network.facts.sigma_max)
         about = {"model": weights.name, "licence": weights.card.licence, "plans": plans, "highest_sigma": highest}
         self._json({**about, "max_upload": self.server.max_upload, "suffixes": list(SUFFIXES)})
