@@ -12,12 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.primitives.malleable_reference import reference
 from torch import Tensor
 
 from grainwise.core.errors import InputError
 from grainwise.primitives import malleable_native
 from grainwise.primitives.malleable_conv import Form, form_in_use, grid_size, malleable_conv2d
-from tests.primitives.malleable_reference import reference
 
 needs_compiler = pytest.mark.skipif(not malleable_native.status().available, reason=malleable_native.status().detail)
 FORMS: list[Form] = ["per_tap", "native"]

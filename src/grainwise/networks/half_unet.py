@@ -109,6 +109,7 @@ class HalfUNet(Network):
         )
         self.decoder = nn.ModuleList(side(level) for level in range(last))
         self.tail = convs.conv(dims[0], 4 * channels, 3, reduction=2)
+        self.facts = self.facts.with_context(self)
 
     @property
     def config(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What every network of the package is: a module that says, as data, what it can do and needs."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelPlan, ChannelSpace
+from grainwise.primitives.malle_conv import MalleConv
 from grainwise.primitives.slim_conv import SlimLayer, extract, slim_layers
 
 Value = TypeVar("Value", float, Tensor)
@@ -60,6 +62,21 @@ class Facts:
             raise InputError("this network takes no level; leave it out")
         start, end = self.level_range
         return (value - start) / (end - start)
+
+    def with_context(self, network: "Network") -> "Facts":
+        """The facts of ``network``, where these are its facts without the MalleConvs that its convolutions brought along.
+
+        Each of them sees further and works on cells. The halo is then an upper bound.
+        """
+        parts = [part for part in network.modules() if isinstance(part, MalleConv)]
+        layers = [layer for part in parts for layer in slim_layers(part)]
+        cells = [part.settings.stride * part.reduction for part in parts]
+        return replace(
+            self,
+            halo=self.halo + sum(part.context * part.reduction for part in parts),
+            size_multiple=math.lcm(self.size_multiple, *cells),
+            least_tile=max(self.least_tile, least_exact_tile(layers, network.space.narrowest)),
+        )
 
 
 class Network(nn.Module, ABC):
@@ -201,7 +218,7 @@ def noise_map(sigma: Tensor | None, x: Tensor) -> Tensor:
 
 def least_exact_tile(layers: Iterable[SlimLayer], narrowest: ChannelPlan, values: int = 20_480) -> int:
     """Input pixels from which the input of every layer has more than ``values`` values, see `Facts.least_tile`."""
-    return 1 + max(values * layer.input_reduction**2 // layer.inputs.width(narrowest) for layer in layers)
+    return 1 + max((values * layer.input_reduction**2 // layer.inputs.width(narrowest) for layer in layers), default=0)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

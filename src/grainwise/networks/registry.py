@@ -7,6 +7,7 @@ from grainwise.networks.cfsnet import CFSNet
 from grainwise.networks.danet import DANet
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.hyperres import HyperRes
+from grainwise.networks.mallenet import MalleNet
 from grainwise.networks.mdrn import MDRN
 from grainwise.networks.mprnet import MPRNet
 from grainwise.networks.network import Network
@@ -17,6 +18,7 @@ NETWORKS: dict[str, type[Network]] = {
     "vdnet": VDNet,
     "danet": DANet,
     "mprnet": MPRNet,
+    "mallenet": MalleNet,
     "mdrn": MDRN,
     "hyperres": HyperRes,
     "cfsnet": CFSNet,

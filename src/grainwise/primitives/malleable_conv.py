@@ -145,7 +145,7 @@ class _Malleable(torch.autograd.Function):
 
 
 def _blend(cells: Tensor, stride: int, size: torch.Size) -> Tensor:
-    """[B, K, gh, gw] -> [B, K, H, W], channels_last: torch then blends every pixel alike; else ends of rows may round otherwise."""
+    """[B, K, gh, gw] -> [B, K, H, W], through channels_last: torch then rounds alike at every pixel, else not at row ends."""
     cells = cells.contiguous(memory_format=torch.channels_last)
     if stride > 1:
         cells = F.interpolate(cells, scale_factor=stride, mode="bilinear", align_corners=False)
