@@ -1,4 +1,4 @@
-"""The Triton kernels, on the CPU in Triton's interpreter where triton is installed; it is not needed otherwise."""
+"""The Triton kernels without a GPU: run in Triton's interpreter, and compiled, where triton is installed."""
 
 import importlib.util
 import os
@@ -34,15 +34,38 @@ for batch, channels, group, height, width, stride, kernel, offset in CASES:
 print("agree")
 """
 
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-def test_the_kernels_agree_with_per_tap_in_the_interpreter() -> None:
+from grainwise.primitives import malleable_triton
+
+constants = {"group": 2, "taps": 1, "offset": 1, "side": 4, "block": 4}
+for name in ("_forward_kernel", "_input_kernel", "_grid_kernel"):
+    kernel = getattr(malleable_triton, name)
+    kinds = ["*bf16"] * 3 + ["i32"] * 6 + ["constexpr"] * 5
+    source = ASTSource(
+        fn=kernel,
+        signature=dict(zip(kernel.arg_names, kinds, strict=True)),
+        constexprs={(kernel.arg_names.index(key),): value for key, value in constants.items()},
+    )
+    assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+print("compiled")
+"""
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+
+
+@needs_triton
+@pytest.mark.parametrize(("code", "interpret", "said"), [(CODE, "1", "agree\n"), (COMPILE, "0", "compiled\n")])
+def test_the_kernels_agree_with_per_tap_and_compile(code: str, interpret: str, said: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", CODE],
+        [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         timeout=600,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        env={**os.environ, "TRITON_INTERPRET": interpret},
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout == "agree\n"
+    assert run.stdout == said

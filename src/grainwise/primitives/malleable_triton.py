@@ -5,6 +5,10 @@ are loaded once for the cell and blended in registers. The gradients are gathere
 the order in which programs run. Sums are in float32, whatever the storage.
 """
 
+# Triton reads the annotations of its kernels as code, so theirs are left out.
+# ruff: noqa: ANN001, ANN202
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+
 from typing import Any
 
 import torch
@@ -12,15 +16,12 @@ import triton  # type: ignore[import-not-found,unused-ignore]
 import triton.language as tl  # type: ignore[import-not-found,unused-ignore]
 from torch import Tensor
 
-Value = Any
-"""A tensor, pointer or number inside a kernel."""
-
 VALUES = 512
 """Values that a program works on at once, about."""
 
 
 @triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def _between(pixel: Value, stride: Value, count: Value) -> Value:
+def _between(pixel, stride, count):
     """Lower and upper grid index, and share, of pixels >= 0: the centres are at (i + 0.5) * stride - 0.5."""
     twice = 2 * pixel + 1 - stride
     cell = tl.where(twice < 0, -1, twice // (2 * stride))
@@ -29,17 +30,7 @@ def _between(pixel: Value, stride: Value, count: Value) -> Value:
 
 
 @triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def _blended(
-    plane: Value,
-    kept: Value,
-    top: Value,
-    bottom: Value,
-    down: Value,
-    left: Value,
-    right: Value,
-    along: Value,
-    columns: Value,
-) -> Value:
+def _blended(plane, kept, top, bottom, down, left, right, along, columns):
     """The kernels of `plane` (pointers to its first value) between four cells."""
     upper = tl.load(plane + top * columns + left, mask=kept, other=0.0).to(tl.float32)
     upper += along * (tl.load(plane + top * columns + right, mask=kept, other=0.0).to(tl.float32) - upper)
@@ -50,21 +41,21 @@ def _blended(
 
 @triton.jit  # type: ignore[untyped-decorator,unused-ignore]
 def _forward_kernel(
-    x: Value,
-    grid: Value,
-    y: Value,
-    channels: Value,
-    height: Value,
-    width: Value,
-    rows: Value,
-    columns: Value,
-    stride: Value,
+    x,
+    grid,
+    y,
+    channels,
+    height,
+    width,
+    rows,
+    columns,
+    stride,
     group: tl.constexpr,
     taps: tl.constexpr,
     offset: tl.constexpr,
     side: tl.constexpr,
     block: tl.constexpr,
-) -> None:
+):
     cells = columns + 1
     cell_row, cell_column = tl.program_id(0) // cells - 1, tl.program_id(0) % cells - 1
     batch = tl.program_id(2)
@@ -101,21 +92,21 @@ def _forward_kernel(
 
 @triton.jit  # type: ignore[untyped-decorator,unused-ignore]
 def _input_kernel(
-    dy: Value,
-    grid: Value,
-    dx: Value,
-    channels: Value,
-    height: Value,
-    width: Value,
-    rows: Value,
-    columns: Value,
-    stride: Value,
+    dy,
+    grid,
+    dx,
+    channels,
+    height,
+    width,
+    rows,
+    columns,
+    stride,
     group: tl.constexpr,
     taps: tl.constexpr,
     offset: tl.constexpr,
     side: tl.constexpr,
     block: tl.constexpr,
-) -> None:
+):
     tiles = tl.cdiv(width, side)
     batch = tl.program_id(2)
     channel = (tl.program_id(1) * block + tl.arange(0, block))[:, None, None]
@@ -142,21 +133,21 @@ def _input_kernel(
 
 @triton.jit  # type: ignore[untyped-decorator,unused-ignore]
 def _grid_kernel(
-    dy: Value,
-    x: Value,
-    dgrid: Value,
-    channels: Value,
-    height: Value,
-    width: Value,
-    rows: Value,
-    columns: Value,
-    stride: Value,
+    dy,
+    x,
+    dgrid,
+    channels,
+    height,
+    width,
+    rows,
+    columns,
+    stride,
     group: tl.constexpr,
     taps: tl.constexpr,
     offset: tl.constexpr,
     side: tl.constexpr,
     block: tl.constexpr,
-) -> None:
+):
     cell_row, cell_column = tl.program_id(0) // columns, tl.program_id(0) % columns
     batch = tl.program_id(2)
     kernels = channels // group
