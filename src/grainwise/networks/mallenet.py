@@ -168,6 +168,8 @@ class MalleNet(Network):
             raise InputError(f"condition is {' or '.join(get_args(Condition))}, got {condition!r}")
         if blocks < 1 or not set(malle_levels) <= set(range(LEVELS)):
             raise InputError(f"blocks is at least 1, malle_levels are among 0 to {LEVELS - 1}; got {self._config}")
+        if pre_pool not in (1, 2, 4):
+            raise InputError(f"pre_pool is 1, 2 or 4, got {pre_pool}")
         dims = [ChannelDim(f"level{i}", tuple(w * times for w in widths)) for i, times in enumerate(MULTIPLES)]
         inside = ChannelDim("predictor", tuple(widths))
         kinds = normed(convs, norm)

@@ -29,6 +29,14 @@ def conv_leaky_relu(conv: nn.Module, x: Tensor, slope: float, *at: Any) -> Tenso
     return F.leaky_relu_(conv(x, *at), slope)
 
 
+def conv_alone(conv: nn.Module, x: Tensor, *at: Any) -> Tensor:
+    """conv(x, *at), by the machine's library also where torch would take its own slower kernel (1x1 on one thread)."""
+    if _can_fuse(conv, x):
+        return _pointwise(conv, x, "none")
+    y: Tensor = conv(x, *at)
+    return y
+
+
 def conv_add(conv: nn.Module, x: Tensor, other: Tensor, *at: Any) -> Tensor:
     """other + conv(x, *at); ``x`` [B, C, H, W], ``other`` of the shape of the result."""
     if _can_fuse(conv, x) and other.dtype == x.dtype:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelPlan, Channels, Part
+from grainwise.primitives.fused_conv import conv_alone
 from grainwise.primitives.malleable_conv import malleable_conv2d
 from grainwise.primitives.norm_conv import BatchNorm, NormedConvs, NormKind, filled, folded, normed
 from grainwise.primitives.reach import Span, radius
@@ -90,9 +91,9 @@ class InverseBottleneck(nn.Module):
 
     def forward(self, x: Tensor, *at: Any) -> Tensor:
         """[B, C, H, W] -> the same."""
-        y = self.act1(self.widen(x, *at), *at)
+        y = self.act1(conv_alone(self.widen, x, *at), *at)
         y = self.act2(self.mix(y, *at), *at)
-        y = self.act3(self.narrow(y, *at), *at)
+        y = self.act3(conv_alone(self.narrow, y, *at), *at)
         total: Tensor = x + y
         return total
 
