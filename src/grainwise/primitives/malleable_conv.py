@@ -157,7 +157,8 @@ def _blend_adjoint(values: Tensor, stride: int, cells: torch.Size) -> Tensor:
     if stride == 1:
         return values
     rows, columns = cells[2] * stride, cells[3] * stride
-    values = F.pad(values, (0, columns - values.shape[3], 0, rows - values.shape[2]))
+    if (rows, columns) != values.shape[2:]:
+        values = F.pad(values, (0, columns - values.shape[3], 0, rows - values.shape[2]))
     size = [values.shape[0], values.shape[1], cells[2], cells[3]]
     scale = float(stride)
     blended: Tensor = torch.ops.aten.upsample_bilinear2d_backward(values, [rows, columns], size, False, scale, scale)
@@ -175,6 +176,11 @@ def _grouped(x: Tensor, kernels: int) -> Tensor:
     return grouped
 
 
+def _over_group(values: Tensor) -> Tensor:
+    """[B, K, group, H, W] -> [B, K, H, W]: the sum over each group."""
+    return values.squeeze(2) if values.shape[2] == 1 else values.sum(2)
+
+
 def _per_tap(x: Tensor, grid: Tensor, stride: int, taps: int, offset: bool) -> Tensor:
     """Two maps of memory beside the result: the padded picture and one upsampled tap. Sums are in the dtype of ``x``."""
     height, width = x.shape[2:]
@@ -187,10 +193,10 @@ def _per_tap(x: Tensor, grid: Tensor, stride: int, taps: int, offset: bool) -> T
         row, column = _shift(tap, taps)
         source = padded[..., row : row + height, column : column + width]
         weight = _blend(planes[tap], stride, x.shape).unsqueeze(2)
-        total = weight * source if total is None else torch.addcmul(total, weight, source)
+        total = weight * source if total is None else total.addcmul_(weight, source)
     assert total is not None
     if offset:
-        total = total + _blend(planes[taps], stride, x.shape).unsqueeze(2)
+        total += _blend(planes[taps], stride, x.shape).unsqueeze(2)
     return total.flatten(1, 2)
 
 
@@ -209,8 +215,8 @@ def _per_tap_backward(
         row, column = _shift(tap, taps)
         place = (..., slice(row, row + height), slice(column, column + width))
         dx[place].addcmul_(_blend(planes[tap], stride, x.shape).unsqueeze(2), slope)
-        dplanes.append(_blend_adjoint((slope * padded[place]).sum(2), stride, cells))
+        dplanes.append(_blend_adjoint(_over_group(slope * padded[place]), stride, cells))
     if offset:
-        dplanes.append(_blend_adjoint(slope.sum(2), stride, cells))
+        dplanes.append(_blend_adjoint(_over_group(slope), stride, cells))
     inner = dx[..., border : border + height, border : border + width]
     return inner.flatten(1, 2), torch.cat(dplanes, 1)

@@ -1,0 +1,229 @@
+"""Time and memory of each form of the malleable convolution, forward and forward with backward.
+
+    python benchmarks/malleable_operator.py
+    python benchmarks/malleable_operator.py --channels 8 --size 64 --runs 3 --no-write
+
+The case is 1 x 64 x 512 x 512 with 3x3 kernels at stride 8 unless told otherwise. Every measurement runs in a process of its
+own: the median and the best of its runs, and how far the peak of its resident memory rises above what it is with the inputs
+alone, the result and its gradient included. The allocator is tuned as `grainwise` tunes it. Forms that the package does not
+have stand beside its own: the unfolded product that everybody writes first, the taps under torch's own autograd, and a static
+depthwise convolution, which is the floor.
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grainwise.primitives import malleable_native
+from grainwise.primitives.malleable_conv import grid_size, malleable_conv2d
+from grainwise.runtime.machine import tune_allocator
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+def unfolded(x: Tensor, grid: Tensor, stride: int) -> Tensor:
+    """All kernels upsampled, all neighbourhoods unfolded, multiplied and summed."""
+    batch, channels, height, width = x.shape
+    kernels = F.interpolate(grid, scale_factor=stride, mode="bilinear", align_corners=False)[:, :, :height, :width]
+    patches = F.unfold(x, 3, padding=1).view(batch, channels, 9, height, width)
+    return (kernels.view(batch, 9, channels, height, width) * patches.transpose(1, 2)).sum(1)
+
+
+def static(x: Tensor, grid: Tensor, stride: int) -> Tensor:
+    """One kernel everywhere: the first of the grid."""
+    channels = x.shape[1]
+    weight = grid[0, :, 0, 0].view(9, channels).t().reshape(channels, 1, 3, 3)
+    return F.conv2d(x, weight, padding=1, groups=channels)
+
+
+def saved_by_autograd(x: Tensor, grid: Tensor, stride: int) -> Tensor:
+    """Tap after tap, but with torch's own autograd, which keeps every upsampled tap."""
+    height, width = x.shape[2:]
+    padded, total = F.pad(x, (1, 1, 1, 1)), None
+    for tap, plane in enumerate(grid.chunk(9, 1)):
+        weight = F.interpolate(plane, scale_factor=stride, mode="bilinear", align_corners=False)[:, :, :height, :width]
+        source = padded[:, :, tap // 3 : tap // 3 + height, tap % 3 : tap % 3 + width]
+        total = weight * source if total is None else torch.addcmul(total, weight, source)
+    assert total is not None
+    return total
+
+
+FORMS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "static depthwise convolution": static,
+    "unfold": unfolded,
+    "per tap, torch's autograd": saved_by_autograd,
+    "per_tap": lambda x, grid, stride: malleable_conv2d(x, grid, stride=stride, form="per_tap"),
+    "native": lambda x, grid, stride: malleable_conv2d(x, grid, stride=stride, form="native"),
+    "triton": lambda x, grid, stride: malleable_conv2d(x, grid, stride=stride, form="triton"),
+}
+OURS = ("per_tap", "native", "triton")
+
+
+def tensors(channels: int, size: int, stride: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
+    """The picture and the grid, channels_last, made without other memory."""
+    torch.manual_seed(0)
+    x = torch.randn(1, size, size, channels, dtype=dtype, device=device)
+    grid = torch.randn(1, *grid_size(size, size, stride), 9 * channels, dtype=dtype, device=device)
+    return x.permute(0, 3, 1, 2), grid.permute(0, 3, 1, 2)
+
+
+def forget_peak(device: str) -> int:
+    """Give free memory back, count the peak from here, and say how many bytes are in use (Linux, or CUDA)."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
+def peak(device: str) -> int:
+    """The most bytes that were in use since `forget_peak`."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
+
+
+def resident(name: str) -> int:
+    """A line of the process's status, in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return 1024 * int(line.split()[1])
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """In a process of its own: one form, one direction."""
+    tune_allocator()
+    form, dtype = FORMS[args.form], getattr(torch, args.dtype)
+    train = args.direction == "backward"
+
+    def run(x: Tensor, grid: Tensor) -> None:
+        if train:
+            form(x, grid, args.stride).backward(torch.ones_like(x))
+            x.grad = grid.grad = None
+        else:
+            with torch.inference_mode():
+                form(x, grid, args.stride)
+        if args.device == "cuda":
+            torch.cuda.synchronize()
+
+    run(*(t.requires_grad_(train) for t in tensors(8, 16, args.stride, dtype, args.device)))
+    x, grid = (t.requires_grad_(train) for t in tensors(args.channels, args.size, args.stride, dtype, args.device))
+    before, times = forget_peak(args.device), []
+    for _ in range(args.runs + 1):
+        start = time.perf_counter()
+        run(x, grid)
+        times.append(time.perf_counter() - start)
+    times = times[1:]
+    return {
+        "form": args.form,
+        "direction": args.direction,
+        "dtype": args.dtype,
+        "milliseconds": round(1e3 * statistics.median(times), 2),
+        "best_milliseconds": round(1e3 * min(times), 2),
+        "extra_mib": round((peak(args.device) - before) / 2**20, 1),
+    }
+
+
+def agreement(args: argparse.Namespace) -> dict[str, float]:
+    """How far each form of the package lies from the unfolded one in float64, on a part of the case."""
+    x, grid = tensors(args.channels, min(args.size, 64), args.stride, torch.float32, args.device)
+    exact = unfolded(x.double().contiguous(), grid.double().contiguous(), args.stride)
+    return {
+        name: float((FORMS[name](x, grid, args.stride) - exact).abs().max()) for name in present(args) if name in OURS
+    }
+
+
+def present(args: argparse.Namespace) -> list[str]:
+    """The forms that can run here."""
+    missing = {"native"} if args.device != "cpu" or not malleable_native.status().available else set()
+    if args.device != "cuda":
+        missing.add("triton")
+    return [name for name in FORMS if name not in missing]
+
+
+def page(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    """The results as a page."""
+    case = f"1 x {about['channels']} x {about['size']} x {about['size']}, 3x3 kernels, stride {about['stride']}"
+    lines = [
+        "# The malleable convolution, form by form",
+        "",
+        f"{case}; channels_last; {about['machine']}, {about['threads']} thread(s), torch {about['torch']},",
+        f"{about['runs']} runs. Extra memory is the rise of the process's peak above the inputs, the result included.",
+        "Made by `benchmarks/malleable_operator.py`.",
+        "",
+        "| form | direction | dtype | median ms | best ms | extra MiB |",
+        "|---|---|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['form']} | {row['direction']} | {row['dtype']} | {row['milliseconds']} | {row['best_milliseconds']} "
+            f"| {row['extra_mib']} |"
+        )
+    lines += [
+        "",
+        "Greatest difference from float64: " + ", ".join(f"{k} {v:.1e}" for k, v in about["error"].items()) + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--channels", type=int, default=64)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--stride", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtypes", nargs="*", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
+    parser.add_argument("--no-write", action="store_true", help="print the page alone")
+    parser.add_argument("--form", choices=list(FORMS), help="measure one form in this process, and print it as JSON")
+    parser.add_argument("--direction", choices=["forward", "backward"], default="forward")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    args = parser.parse_args()
+    if args.form:
+        print(json.dumps(measure(args)))
+        return
+    rows = []
+    for dtype in args.dtypes:
+        for direction in ("forward", "backward"):
+            for name in present(args):
+                given = {"form": name, "direction": direction, "dtype": dtype, "device": args.device}
+                given |= {key: getattr(args, key) for key in ("channels", "size", "stride", "runs")}
+                command = [sys.executable, __file__, *(f"--{key}={value}" for key, value in given.items())]
+                out = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ).stdout
+                rows.append(json.loads(out))
+                print(json.dumps(rows[-1]), flush=True)
+    about = {key: getattr(args, key) for key in ("channels", "size", "stride", "runs", "device")}
+    about |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": _machine(args.device)}
+    about["error"] = agreement(args)
+    text = page(rows, about)
+    if args.no_write:
+        print(text)
+        return
+    (RESULTS / "malleconv-operator.json").write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    (RESULTS / "malleconv-operator.md").write_text(text)
+
+
+def _machine(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()
