@@ -6,7 +6,7 @@ from torch import nn
 
 from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelDim, Channels, ChannelSpace
-from grainwise.primitives.slim_pointwise import SlimFactor, SlimPReLU
+from grainwise.primitives.slim_pointwise import SlimFactor, SlimPReLU, prelu
 
 A = ChannelDim("a", (2, 4))
 SPACE = ChannelSpace((A,))
@@ -26,6 +26,18 @@ def test_prelu_is_torchs_and_its_extract(plan: object) -> None:
     assert torch.equal(layer(x, plan), plain(x))
     assert torch.equal(layer(x, plan), nn.functional.prelu(x, slopes))
     assert layer(x.bfloat16(), plan).dtype == plain(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_the_gradient_of_prelu_is_torchs() -> None:
+    x, slopes = torch.randn(2, 4, 5, 5, requires_grad=True), torch.tensor([0.25, 0.0, -0.5, 2.0], requires_grad=True)
+    y, expected = prelu(x, slopes), nn.functional.prelu(x, slopes)
+    assert torch.equal(y, expected)
+    assert torch.equal(prelu(x.detach(), slopes), expected)
+    slope = torch.randn_like(y)
+    for one, other in zip(
+        torch.autograd.grad(y, (x, slopes), slope), torch.autograd.grad(expected, (x, slopes), slope), strict=True
+    ):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_factor_and_its_extract_have_weights_of_their_own() -> None:

@@ -91,11 +91,13 @@ class InverseBottleneck(nn.Module):
 
     def forward(self, x: Tensor, *at: Any) -> Tensor:
         """[B, C, H, W] -> the same."""
-        y = self.act1(conv_alone(self.widen, x, *at), *at)
-        y = self.act2(self.mix(y, *at), *at)
-        y = self.act3(conv_alone(self.narrow, y, *at), *at)
-        total: Tensor = x + y
-        return total
+        y: Tensor = conv_alone(self.widen, x, *at)  # one step a line: no wide feature outlives its use
+        y = self.act1(y, *at)
+        y = self.mix(y, *at)
+        y = self.act2(y, *at)
+        y = conv_alone(self.narrow, y, *at)
+        y = self.act3(y, *at)
+        return x + y
 
 
 class Expander(SlimConv2d):
