@@ -137,10 +137,33 @@ def test_tiles_equal_the_whole_exactly_beyond_the_least_tile(native: bool, monke
         assert torch.equal(plain(x[..., 176:])[..., facts.halo :], whole[..., 176 + facts.halo :])
 
 
+@pytest.mark.parametrize("condition", ["none", "sigma"])
+def test_level_conditioned_convolutions_make_it_take_a_level(condition: str) -> None:
+    torch.manual_seed(0)
+    net = MalleNet(widths=[8, 16], blocks=1, predictor_blocks=1, pools=1, kernel=3, convs="hyper", condition=condition)
+    awake(net)
+    for parameter in net.parameters():
+        if not parameter.any():  # the slopes of the kernels
+            parameter.normal_(std=0.02)
+    plan, sigma = net.space.narrowest, torch.tensor([0.1])
+    x = torch.rand(1, 3, 24, 40)
+    level = net.facts.level(sigma)
+    out = net(x, plan, sigma=sigma)
+    assert torch.equal(net(x, plan, level, sigma=sigma), out)
+    assert torch.equal(net.extract(plan)(x, sigma=sigma), out)
+    assert torch.equal(net.extract(plan, float(level))(x, sigma=sigma), out)
+    assert not torch.equal(net(x, plan, level + 0.2, sigma=sigma), out)
+    as_map = net(x, plan, sigma=sigma.expand(1, 1, 24, 40))
+    torch.testing.assert_close(as_map, out, atol=1e-5, rtol=1e-4)
+    assert net.config["convs"] == "hyper"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"widths": [8, 16], "norm": "batch"}, "batch statistics belong to one width"),
+        ({"convs": "hyper", "norm": "batch"}, "slimmable convolutions alone"),
+        ({"convs": "hypper"}, "Did you mean hyper"),
         ({"condition": "blind"}, "condition is none or sigma"),
         ({"blocks": 0}, "blocks is at least 1"),
         ({"malle_levels": [4]}, "among 0 to 3"),

@@ -152,6 +152,14 @@ def test_a_network_that_knows_nothing_of_it_takes_it_through_its_convolutions() 
         assert torch.equal(net(x, plan, sigma=sigma), net.extract(plan)(x, sigma=sigma))
 
 
+def test_the_named_set_goes_into_a_weights_file() -> None:
+    net = HalfUNet(widths=((16,), (16,), (24,)), blocks=(1, 1, 1), convs="malleable")
+    assert sum(isinstance(part, MalleConv) for part in net.modules()) == 2
+    again = HalfUNet(**net.config)
+    again.load_state_dict(net.state_dict())
+    assert again.facts == net.facts
+
+
 def test_its_tiles_equal_the_whole() -> None:
     torch.manual_seed(0)
     net = awake(host())

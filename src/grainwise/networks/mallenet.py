@@ -10,6 +10,7 @@ one are here; the one that is a small U-Net is not, because its layers were not 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -28,10 +29,11 @@ from grainwise.networks.network import (
     refuse_sigma,
 )
 from grainwise.primitives.channels import ChannelDim, ChannelPlan, Channels, ChannelSpace
+from grainwise.primitives.conv_sets import conv_set, name_of_convs
 from grainwise.primitives.malle_conv import InverseBottleneck, MalleConv, MalleSettings
 from grainwise.primitives.norm_conv import NormedConvs, NormKind, normed
 from grainwise.primitives.reach import Span, radius
-from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet, slim_layers
+from grainwise.primitives.slim_conv import ConvSet, slim_layers
 
 Condition = Literal["none", "sigma"]
 
@@ -118,10 +120,12 @@ class MalleNet(Network):
         predictor_blocks: blocks of the predictors at each resolution.
         large: whether the predictors double their width after each pooling.
         sigma_max: the greatest noise level of its training, in image units.
-        convs: the kinds of convolution.
+        convs: the kinds of convolution: a set, or its name. Level-conditioned ones, in the predictors too, take the level of
+            sigma, sigma / sigma_max, unless another is given.
 
     Raises:
         InputError: values that cannot be built, among them batch norm with several widths.
+        UnknownNameError: no set of convolutions has that name.
         PlanError: widths that are not positive and ascending, or that ``group`` does not divide.
     """
 
@@ -143,10 +147,11 @@ class MalleNet(Network):
         predictor_blocks: int = 3,
         large: bool = False,
         sigma_max: float = 75 / 255,
-        convs: ConvSet = SLIMMABLE,
+        convs: ConvSet | str = "slim",
     ) -> None:
         """Build every level at its greatest width."""
         super().__init__()
+        self._convs = convs = conv_set(convs)
         self._config = {
             "widths": list(widths),
             "channels": channels,
@@ -166,28 +171,30 @@ class MalleNet(Network):
         }
         if condition not in get_args(Condition):
             raise InputError(f"condition is {' or '.join(get_args(Condition))}, got {condition!r}")
-        if blocks < 1 or not set(malle_levels) <= set(range(LEVELS)):
-            raise InputError(f"blocks is at least 1, malle_levels are among 0 to {LEVELS - 1}; got {self._config}")
-        if pre_pool not in (1, 2, 4):
-            raise InputError(f"pre_pool is 1, 2 or 4, got {pre_pool}")
+        if blocks < 1 or not set(malle_levels) <= set(range(LEVELS)) or pre_pool not in (1, 2, 4):
+            raise InputError(
+                f"blocks is at least 1, malle_levels are among 0 to {LEVELS - 1}, pre_pool is 1, 2 or 4; "
+                f"got {blocks}, {list(malle_levels)} and {pre_pool}"
+            )
+        fine = MalleSettings(
+            kernel=kernel,
+            offset=offset,
+            group=group,
+            pre_pool=pre_pool,
+            pools=pools,
+            blocks=predictor_blocks,
+            large=large,
+            gate=gate,
+            norm=norm,
+        )
         dims = [ChannelDim(f"level{i}", tuple(w * times for w in widths)) for i, times in enumerate(MULTIPLES)]
         inside = ChannelDim("predictor", tuple(widths))
         kinds = normed(convs, norm)
 
         def level(index: int) -> Level:
-            settings = MalleSettings(
-                kernel=kernel,
-                offset=offset,
-                group=group,
-                pre_pool=pre_pool if index < 2 else 1,
-                pools=pools,
-                blocks=predictor_blocks,
-                large=large,
-                gate=gate,
-                norm=norm,
-            )
+            how = fine if index < 2 else replace(fine, pre_pool=1)
             has = index in malle_levels
-            malle = MalleConv(convs, dims[index], settings, width=inside, reduction=2**index) if has else None
+            malle = MalleConv(convs, dims[index], how, width=inside, reduction=2**index) if has else None
             inputs = channels * 4**index + (condition == "sigma")
             return Level(convs, kinds, index, dims, inputs=inputs, blocks=blocks, malle=malle)
 
@@ -195,17 +202,22 @@ class MalleNet(Network):
         self.last = InverseBottleneck(kinds, dims[0], reduction=1)
         self.tail = convs.conv(dims[0], channels, 3)
         self.space = ChannelSpace((*dims, inside) if malle_levels else tuple(dims))
+        self.facts = self._facts(channels, condition, sigma_max)
+
+    def _facts(self, channels: int, condition: Condition, sigma_max: float) -> Facts:
         strides = [2**i * part.malle.settings.stride for i, part in enumerate(self._levels()) if part.malle is not None]
         multiple = max([2 ** (LEVELS - 1), *strides])
-        self.facts = Facts(
+        takes_level = self._convs.takes_level
+        return Facts(
             channels=channels,
             scale=1,
             size_multiple=multiple,
             halo=radius(self._reads, multiple),
-            needs_sigma=condition == "sigma",
+            needs_sigma=condition == "sigma" or takes_level,
             sigma_max=sigma_max,
             exact_tiles=True,
             least_tile=least_exact_tile(slim_layers(self), self.space.narrowest),
+            level_range=(0.0, sigma_max) if takes_level else None,
         )
 
     @classmethod
@@ -215,8 +227,8 @@ class MalleNet(Network):
 
     @property
     def config(self) -> dict[str, Any]:
-        """All arguments but the kinds of convolution."""
-        return self._config
+        """All arguments, the convolutions by their name."""
+        return {**self._config, "convs": name_of_convs(self._convs)}
 
     def bytes_per_pixel(self, plan: ChannelPlan, itemsize: int) -> float:
         """Picture, pyramid and result; 28 to 37 copies of the finest stream were measured, of them 10 in a widened block."""
@@ -225,11 +237,12 @@ class MalleNet(Network):
     def forward(self, x: Tensor, *at: Any, sigma: Tensor | None = None) -> Tensor:
         """See `Network.forward`. Streams are channels_last, in the dtype of the weights; the last sum is in that of ``x``."""
         check_picture(x, self.facts.channels)
+        level: Tensor | None = None
         if self.facts.needs_sigma:
             level = noise_map(sigma, x)
         else:
             refuse_sigma(sigma)
-            level = None
+        at = self.conditioned(x, at, sigma)
         dtype = next(self.parameters()).dtype
         picture = (pad_to_multiple(x, self.facts.size_multiple) - 0.5).to(dtype)
         stream: Tensor | None = None
@@ -247,7 +260,7 @@ class MalleNet(Network):
         """The input of a level: the phases of the picture, and the mean noise level of each."""
         factor = 2**index
         phases = F.pixel_unshuffle(picture, factor)
-        if level is not None:
+        if level is not None and self._config["condition"] == "sigma":
             plane = level.to(phases.dtype)
             if level.shape[2:] == (1, 1):
                 plane = plane.expand(-1, -1, *phases.shape[2:])

@@ -4,11 +4,19 @@ from types import MappingProxyType
 
 from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.primitives.hyper_conv import HYPER, HYPER_QUADRATIC
+from grainwise.primitives.malle_conv import MALLEABLE
 from grainwise.primitives.modulated_conv import ADAFM, SCALED
 from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet
 
 CONV_SETS: MappingProxyType[str, ConvSet] = MappingProxyType(
-    {"slim": SLIMMABLE, "hyper": HYPER, "hyper-quadratic": HYPER_QUADRATIC, "adafm": ADAFM, "scaled": SCALED}
+    {
+        "slim": SLIMMABLE,
+        "hyper": HYPER,
+        "hyper-quadratic": HYPER_QUADRATIC,
+        "adafm": ADAFM,
+        "scaled": SCALED,
+        "malleable": MALLEABLE,
+    }
 )
 
 

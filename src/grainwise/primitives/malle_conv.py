@@ -8,7 +8,7 @@ Source: "Fast and High-Quality Image Denoising via Malleable Convolutions" (ECCV
 code; 3x3 kernels are the paper's general form, the released operator has 1x1 kernels and an offset.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from grainwise.primitives.fused_conv import conv_alone
 from grainwise.primitives.malleable_conv import malleable_conv2d
 from grainwise.primitives.norm_conv import BatchNorm, NormedConvs, NormKind, filled, folded, normed
 from grainwise.primitives.reach import Span, radius
-from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet, Layout, SlimConv2d, slim_conv2d
+from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet, Layout, SlimConv2d
 from grainwise.primitives.slim_pointwise import SlimFactor, SlimPReLU
 
 
@@ -101,15 +101,14 @@ class InverseBottleneck(nn.Module):
 
 
 class Expander(SlimConv2d):
-    """The 1x1 convolution that gives the grid; a norm that follows the slicing is folded into it.
+    """The 1x1 convolution that gives the grid, where a norm follows the slicing: the norm is folded into it.
 
     Blending keeps a factor and an offset that are the same everywhere, so gamma and beta may be applied to the grid:
     gamma to every plane, beta to the offset alone.
     """
 
-    def __init__(self, inputs: Layout, kernels: Layout, *, planes: int, reduction: int, norm: BatchNorm | None) -> None:
-        """Make the weight for ``planes`` planes, each with the channels ``kernels``; ``norm`` belongs to the caller."""
-        outputs = sum((Channels.of(kernels) for _ in range(planes - 1)), Channels.of(kernels))
+    def __init__(self, inputs: Layout, outputs: Layout, *, planes: int, reduction: int, norm: BatchNorm) -> None:
+        """Make the weight; ``outputs`` are ``planes`` times the channels of ``norm``, which belongs to the caller."""
         super().__init__(inputs, outputs, 1, reduction=reduction)
         self.planes = planes
         self._norm = (norm,)  # in a tuple, so that its weights are registered once, with the caller
@@ -122,16 +121,15 @@ class Expander(SlimConv2d):
     def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
         """[B, C, gh, gw] -> [B, planes * K, gh, gw]."""
         (norm,) = self._norm
-        if norm is None or norm.training:
+        if norm.training:
             return super().forward(x, plan)
         self._check(x, plan)
-        weight, bias = self._folded(norm)
-        return slim_conv2d(x, weight, bias, inputs=self.inputs.runs(plan), outputs=self.outputs.runs(plan))
+        return F.conv2d(x, *self._folded(norm))
 
-    def extract(self, plan: ChannelPlan) -> nn.Module:
-        """The `torch.nn.Conv2d` of ``plan``, with the norm folded in."""
+    def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
+        """The `torch.nn.Conv2d` with the norm folded in."""
         (norm,) = self._norm
-        return super().extract(plan) if norm is None else filled(super().extract(plan), *self._folded(norm))
+        return filled(super().extract(plan, *rest), *self._folded(norm))
 
 
 class Predictor(nn.Module):
@@ -176,7 +174,13 @@ class Predictor(nn.Module):
             self.stages.append(
                 nn.ModuleList(InverseBottleneck(kinds, width, reduction=reduction) for _ in range(settings.blocks))
             )
-        self.expander = Expander(width, kernels, planes=settings.planes, reduction=reduction, norm=norm)
+        planes = settings.planes
+        grid = sum((Channels.of(kernels) for _ in range(planes - 1)), Channels.of(kernels))
+        self.expander = (
+            convs.conv(width, grid, 1, reduction=reduction)
+            if norm is None
+            else Expander(width, grid, planes=planes, reduction=reduction, norm=norm)
+        )
 
     def forward(self, x: Tensor, *at: Any) -> Tensor:
         """[B, C, H, W] -> [B, planes * K, ceil(H / stride), ceil(W / stride)]."""
@@ -314,7 +318,7 @@ def malleable_convs(places: Places, settings: MalleSettings, base: ConvSet = SLI
             return layer
         return MalleableConv2d(layer, MalleConv(base, outputs, settings, reduction=reduction))
 
-    return ConvSet(conv=conv, depthwise=base.depthwise, transposed=base.transposed)
+    return replace(base, conv=conv)
 
 
 class MalleableConv2d(nn.Module):
@@ -329,3 +333,7 @@ class MalleableConv2d(nn.Module):
         """[B, C, H, W] -> [B, D, H / stride, W / stride]."""
         y: Tensor = self.malle(self.conv(x, *at), *at)
         return y
+
+
+MALLEABLE = malleable_convs(Places(kernel=2, stride=2), MalleSettings(kernel=3, blocks=1))
+"""Slimmable convolutions, and a MalleConv of 3x3 kernels with a small predictor after each that goes down by 2."""

@@ -7,7 +7,7 @@ The statistics of a narrow sub-network are not those of a wide one, so these lay
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ class BatchNorm(SlimLayer):
             return x
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, MOMENTUM, EPSILON)
 
-    def extract(self, plan: ChannelPlan) -> nn.Module:
+    def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
         """Nothing: it is folded into another layer."""
         return nn.Identity()
 
@@ -115,9 +115,9 @@ class NormConv2d(SlimConv2d):
         self._check(x, plan)
         return F.conv2d(x, *folded(self.weight, self.bias, *self.norm.affine()), self.stride, self.padding)
 
-    def extract(self, plan: ChannelPlan) -> nn.Module:
+    def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
         """The `torch.nn.Conv2d` with the norm folded in."""
-        return filled(super().extract(plan), *folded(self.weight, self.bias, *self.norm.affine()))
+        return filled(super().extract(plan, *rest), *folded(self.weight, self.bias, *self.norm.affine()))
 
 
 class NormDepthwiseConv2d(SlimDepthwiseConv2d):
@@ -138,9 +138,9 @@ class NormDepthwiseConv2d(SlimDepthwiseConv2d):
         weight, bias = folded(self.weight, self.bias, *self.norm.affine())
         return F.conv2d(x, weight, bias, self.stride, self.padding, groups=x.shape[1])
 
-    def extract(self, plan: ChannelPlan) -> nn.Module:
+    def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
         """The grouped `torch.nn.Conv2d` with the norm folded in."""
-        return filled(super().extract(plan), *folded(self.weight, self.bias, *self.norm.affine()))
+        return filled(super().extract(plan, *rest), *folded(self.weight, self.bias, *self.norm.affine()))
 
 
 @dataclass(frozen=True, kw_only=True)

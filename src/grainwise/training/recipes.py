@@ -83,7 +83,7 @@ def mdrn_student(size: str) -> Recipe:
 
 def mallenet() -> Recipe:
     """MalleNet as a supernet, C = 16 to 32, told the noise level; without norms, whose statistics belong to one width."""
-    return replace(default(), name="mallenet", network="mallenet", config={"condition": "sigma"})
+    return replace(default(), name="mallenet", network="mallenet", config={"condition": "sigma"}, predictor_crops=0)
 
 
 def mallenet_small() -> Recipe:
