@@ -72,7 +72,7 @@ def test_strips_equal_the_whole(
 ) -> None:
     picture = noisy(420, 300, channels, dtype)
     expected = whole.restore(picture, "best", sigma=sigma)
-    out, account, parts = in_rows(tight(8), ArrayRows(picture, channels), "best", sigma=sigma)
+    out, account, parts = in_rows(tight(10), ArrayRows(picture, channels), "best", sigma=sigma)
     assert len(parts) > 2
     assert account.tiles > 4
     assert np.array_equal(out, expected.image)
@@ -80,7 +80,7 @@ def test_strips_equal_the_whole(
 
 
 @settings(max_examples=15)
-@given(height=st.integers(1, 500), width=st.integers(1, 300), megabytes=st.integers(10, 16))
+@given(height=st.integers(1, 500), width=st.integers(1, 300), megabytes=st.integers(12, 18))
 def test_every_size(whole: grainwise.Denoiser, height: int, width: int, megabytes: int) -> None:
     picture = noisy(height, width)
     with pytest.MonkeyPatch.context() as patch:
@@ -98,7 +98,7 @@ def test_noise_that_depends_on_brightness_is_mapped_alike(
     monkeypatch.setattr("grainwise.runtime.strips.estimate_from", lambda _: estimate)
     picture = noisy(420, 300)
     expected = whole(picture, "fast").astype(int)
-    out, account, _ = in_rows(tight(8), ArrayRows(picture), "fast")
+    out, account, _ = in_rows(tight(10), ArrayRows(picture), "fast")
     assert account.tiles > 4
     np.testing.assert_allclose(out, expected, atol=1)
     assert (out != expected).mean() < 1e-3
@@ -107,14 +107,14 @@ def test_noise_that_depends_on_brightness_is_mapped_alike(
 def test_alpha_is_passed_on(whole: grainwise.Denoiser, tight: Callable) -> None:
     picture = noisy(300, 200)
     alpha = np.random.default_rng(1).integers(0, 256, (300, 200, 1), np.uint8)
-    out, _, _ = in_rows(tight(8), ArrayRows(np.dstack([picture, alpha])), "fast", sigma=0.1)
+    out, _, _ = in_rows(tight(10), ArrayRows(np.dstack([picture, alpha])), "fast", sigma=0.1)
     assert np.array_equal(out[..., 3:], alpha)
     assert np.array_equal(out[..., :3], whole(picture, "fast", sigma=0.1))
 
 
 def test_strength_0_copies(tight: Callable) -> None:
     picture = noisy(300, 200)
-    out, account, _ = in_rows(tight(8), ArrayRows(picture), strength=0)
+    out, account, _ = in_rows(tight(10), ArrayRows(picture), strength=0)
     assert np.array_equal(out, picture)
     assert account.tiles == 0
 
@@ -128,13 +128,13 @@ def test_cancelling_stops(tight: Callable, calls: int) -> None:
         return len(told) <= calls
 
     with pytest.raises(Cancelled):
-        in_rows(tight(8), ArrayRows(noisy(420, 300)), "fast", sigma=0.1, progress=stop)
+        in_rows(tight(10), ArrayRows(noisy(420, 300)), "fast", sigma=0.1, progress=stop)
     assert len(told) == calls + 1
 
 
 def test_progress_grows_to_one(tight: Callable) -> None:
     told: list[float] = []
-    in_rows(tight(8), ArrayRows(noisy(420, 300)), "fast", progress=told.append)
+    in_rows(tight(10), ArrayRows(noisy(420, 300)), "fast", progress=told.append)
     assert told == sorted(told)
     assert told[-1] == 1
 
@@ -182,7 +182,7 @@ def test_too_little_memory_is_refused(tight: Callable) -> None:
 
 def test_a_map_of_levels_is_refused(tight: Callable) -> None:
     with pytest.raises(InputError, match="no map"):
-        in_rows(tight(8), ArrayRows(noisy(42, 30)), sigma=np.full((42, 30), 0.1))
+        in_rows(tight(10), ArrayRows(noisy(42, 30)), sigma=np.full((42, 30), 0.1))
 
 
 def test_time_limits_hold_in_strips_too(tight: Callable) -> None:

@@ -34,7 +34,7 @@ ReadRows = Callable[[int, int], Samples]
 WriteRows = Callable[[Samples], None]
 """Takes the next rows, [N, W, bands]."""
 
-_CHUNK_BYTES = 1 << 22
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)

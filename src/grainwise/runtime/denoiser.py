@@ -79,6 +79,7 @@ class Denoiser:
         self._lock = threading.Lock()
         self._costs_lock = threading.Lock()
         self.costs: CostModel | None = None
+        self._looked_up = False
         self.notify: Callable[[str], object] | None = None
 
     @classmethod
@@ -288,7 +289,8 @@ class Denoiser:
 
     def known_costs(self) -> CostModel | None:
         """What plans cost on this machine, if it was ever measured."""
-        if self.costs is None:
+        if self.costs is None and not self._looked_up:
+            self._looked_up = True
             self.costs = load_costs(machine_of(self.weights, self.device, self.dtype))
         return self.costs
 

@@ -15,8 +15,10 @@ from grainwise.runtime.seams import REACH
 from grainwise.runtime.tile_run import TileRun
 from grainwise.runtime.tiles import Tile
 
-_PASSED_ON = 128
-"""Rows that are read, copied and written at once where nothing is restored."""
+_PASSED_ON = 32
+"""Rows that are read or copied at once."""
+_IN_TRANSIT = 2400
+"""Rows that reading and writing a TIFF hold besides, in libvips and on the way there; an upper bound of what was measured."""
 
 ReadRows = Callable[[int, int], Image]
 WriteRows = Callable[[Image], None]
@@ -115,7 +117,7 @@ def _seen(tile: Tile, height: int, facts: Facts) -> tuple[int, int]:
 def strip_rows(side: int, height: int, facts: Facts) -> int:
     """How many rows are held at once, at most, where tiles of this side are restored in strips."""
     window = side + 2 * (facts.halo + facts.size_multiple + MAP_HALO) + REACH
-    return min(height, window) + min(height, side + 2 * REACH) + 2 * min(height, _PASSED_ON)
+    return min(height, window) + min(height, side + 2 * REACH) + min(2 * height, _IN_TRANSIT)
 
 
 class _Window:
