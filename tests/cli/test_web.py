@@ -1,15 +1,21 @@
 """grainwise web, as a process."""
 
+import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Ran
+
+DOCS = (Path(__file__).parents[2] / "docs" / "web.md").read_text()
+COMMANDS = re.findall(r"^grainwise web.*$", DOCS, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
@@ -42,3 +48,10 @@ def test_limits_are_refused(run: Callable[..., Ran]) -> None:
         ran = run("web", option, value, "--no-browser")
         assert ran.code == 2
         assert words in ran.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_the_docs_show_exists(command: str, run: Callable[..., Ran]) -> None:
+    helped = run("web", "--help").out
+    for option in (word for word in shlex.split(command.split("  ")[0]) if word.startswith("-")):
+        assert re.search(rf"(^|[\s,/]){re.escape(option)}\b", helped), f"no {option}"

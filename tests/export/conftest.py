@@ -1,6 +1,7 @@
 """A tiny network with random weights, and one file of each format made of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,14 +9,27 @@ import torch
 from grainwise.export import Exported, export_dtmodel, export_onnx, export_openvino
 from grainwise.networks.checkpoint import Card, MeasuredPlan, Weights
 from grainwise.networks.half_unet import HalfUNet
+from grainwise.networks.hyperres import HyperRes
+from grainwise.networks.network import Network
 
 for library in ("onnx", "onnxruntime", "onnxscript", "openvino"):
     pytest.importorskip(library, reason="needs grainwise[export]")
 
 
-def tiny_weights(**config: object) -> Weights:
+def tiny_weights(**config: Any) -> Weights:
     torch.manual_seed(0)
-    network = HalfUNet(widths=((16, 24), (16, 32)), blocks=(1, 1), **config).eval().requires_grad_(False)
+    return weights_of(HalfUNet(widths=((16, 24), (16, 32)), blocks=(1, 1), **config))
+
+
+def level_weights(task: str) -> Weights:
+    """A level-conditioned network."""
+    torch.manual_seed(0)
+    return weights_of(HyperRes(task=task, blocks=1, stream=(16, 24), inner=(8, 16)))
+
+
+def weights_of(network: Network) -> Weights:
+    """Its narrowest plan as ``balanced``, its widest as ``best``."""
+    network.eval().requires_grad_(False)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_((2 * parameter).half())  # no small residual; and as a weights file stores them

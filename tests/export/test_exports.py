@@ -25,7 +25,7 @@ from grainwise.export.any_size import AnySize
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.network import pad_to_multiple
 from grainwise.runtime.budget import choose_plan
-from tests.export.conftest import tiny_weights
+from tests.export.conftest import level_weights, tiny_weights
 
 EXPORTS: dict[str, tuple[Callable[..., Exported], str]] = {
     "onnx": (export_onnx, "a.onnx"),
@@ -297,23 +297,34 @@ def test_a_network_that_cannot_be_captured_says_so(tmp_path: Path) -> None:
 
 def test_a_network_that_needs_no_level(tmp_path: Path) -> None:
     class Blind(torch.nn.Module):
-        def __init__(self, network: torch.nn.Module) -> None:
-            super().__init__()
-            self.network = network
-
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y: torch.Tensor = self.network(x, sigma=torch.full((1,), 0.1).expand(x.shape[0]))
-            return y
+            return x - 0.1 * F.avg_pool2d(x, 3, 1, 1)
 
     weights = tiny_weights()
-    plain = weights.network.extract(choose_plan(weights, "balanced").plan)
-    weights.network.extract = lambda plan: Blind(plain)  # type: ignore[method-assign]
-    weights.network.facts = replace(weights.network.facts, needs_sigma=False)
-    told = export_onnx(weights, tmp_path / "a.onnx", budgets=("balanced",))
-    inputs = [value.name for value in onnx.load(told.files[0]).graph.input]
-    assert inputs == ["input"]
+    weights.network.extract = lambda plan: Blind()  # type: ignore[method-assign,assignment,misc]
+    weights.network.facts = replace(weights.network.facts, needs_sigma=False, size_multiple=1)
+    told = export_onnx(weights, tmp_path / "a.onnx")
+    assert [value.name for value in onnx.load(told.files[0]).graph.input] == ["input"]
     with pytest.raises(InputError, match="takes no noise level"):
         export_onnx(weights, tmp_path / "b.onnx", sigma="map")
+    assert export_dtmodel(weights, tmp_path / "a.dtmodel").max_difference <= check.TOLERANCE
+
+
+def test_a_level_that_is_built_in_merges_the_kernels(tmp_path: Path) -> None:
+    weights = level_weights("denoise")
+    told = export_dtmodel(weights, tmp_path / "a.dtmodel", sigma=30 / 255)
+    assert verify(told.files[0]) <= check.TOLERANCE
+    with zipfile.ZipFile(told.files[0]) as file:
+        proto = onnx.load_from_string(next(file.read(name) for name in file.namelist() if name.endswith(".onnx")))
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_networks_of_other_tasks_are_refused(tmp_path: Path) -> None:
+    weights = level_weights("dejpeg")
+    for write, name in EXPORTS.values():
+        with pytest.raises(InputError, match="task,? dejpeg"):
+            write(weights, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mirroring_is_the_networks_own() -> None:
@@ -352,14 +363,20 @@ def test_a_network_that_no_graph_can_say_for_batches(sigma: str, tmp_path: Path)
     assert metadata["input"].startswith("float32 [1, 3, height, width]")
 
 
-def test_a_graph_that_cannot_be_tidied_is_right_all_the_same(
-    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_graph_that_cannot_be_tidied_is_right_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: object) -> None:
         raise RuntimeError("no folding today")
 
     monkeypatch.setattr(torch.onnx.ONNXProgram, "optimize", fails)
+    weights = tiny_weights()
+    weights.network.extract = lambda plan: Scaled()  # type: ignore[method-assign,assignment,misc]
+    weights.network.facts = replace(weights.network.facts, size_multiple=1)
     assert export_onnx(weights, tmp_path / "a.onnx").max_difference <= check.TOLERANCE
+
+
+class Scaled(torch.nn.Module):
+    def forward(self, x: torch.Tensor, *, sigma: torch.Tensor) -> torch.Tensor:
+        return x * (1 - sigma.view(-1, 1, 1, 1))
 
 
 def test_several_plans_in_one_file(weights: Weights, several_file: Exported) -> None:

@@ -122,10 +122,10 @@ def config_of(weights: Weights, choice: Choice, sigma: Level) -> dict[str, Any]:
 def _level(weights: Weights, sigma: float) -> Level:
     """The level to build in, or ``"none"``; refuses networks that darktable cannot run as a denoiser."""
     facts = weights.network.facts
-    if (facts.channels, facts.scale, facts.exact_tiles) != (3, 1, True):
+    if (facts.channels, facts.scale, facts.exact_tiles, facts.task) != (3, 1, True, "denoise"):
         raise InputError(
             f"darktable runs a denoiser on tiles of RGB pictures; {weights.name} has {facts.channels} channels, scale "
-            f"{facts.scale} and {'exact' if facts.exact_tiles else 'inexact'} tiles. Export it as ONNX"
+            f"{facts.scale}, {'exact' if facts.exact_tiles else 'inexact'} tiles and the task {facts.task}. Export it as ONNX"
         )
     if not facts.needs_sigma:
         return "none"

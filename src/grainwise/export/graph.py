@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from grainwise import __version__
 from grainwise.core.commit import current_commit
-from grainwise.core.errors import ExportError
+from grainwise.core.errors import ExportError, InputError
 from grainwise.core.optional import optional_module
 from grainwise.export.any_size import AnySize
 from grainwise.networks.checkpoint import Weights
@@ -77,11 +77,15 @@ class _Call(nn.Module):
 
 
 def extracted(weights: Weights, choice: Choice, *, half: bool) -> nn.Module:
-    """The plain torch network of ``choice`` in float32, which a file is made of and compared with.
+    """The plain torch network of ``choice`` in float32, which a file is compared with.
 
     Raises:
+        InputError: the network is told another level than that of noise.
         ExportError: ``half`` is asked for, and float16 cannot hold the weights exactly.
     """
+    facts = weights.network.facts
+    if facts.level_range is not None and not facts.needs_sigma:
+        raise InputError(f"{weights.name} is told the level of its task, {facts.task}; only denoisers can be exported")
     network = weights.network.extract(choice.plan).float()
     if half and not all(torch.equal(value, value.half().float()) for value in network.parameters()):
         raise ExportError(
@@ -105,7 +109,13 @@ def onnx_graph(weights: Weights, choice: Choice, *, sigma: Level, half: bool = F
     """
     onnx = onnx_library()
     facts = weights.network.facts
-    module = _Call(extracted(weights, choice, half=half), sigma if isinstance(sigma, float) else None).eval()
+    network, fixed = extracted(weights, choice, half=half), sigma if isinstance(sigma, float) else None
+    if (
+        fixed is not None and facts.level_range is not None
+    ):  # conditioned kernels are merged at a level that is built in
+        network = weights.network.extract(choice.plan, facts.level(fixed)).float()
+        fixed = fixed if network.facts.needs_sigma else None  # type: ignore[union-attr]
+    module = _Call(network, fixed).eval()
     told = sigma if isinstance(sigma, str) else "none"
     try:
         proto = _captured(module, facts, told, batched=True)
@@ -262,11 +272,13 @@ def _take_any_size(onnx: ModuleType, proto: Proto, facts: Facts, sigma: SigmaInp
 
 
 def _halve(onnx: ModuleType, proto: Proto) -> None:
-    """Store every large float32 constant as float16, followed by a cast that runtimes fold when they load the file."""
+    """Store large float32 constants that float16 holds as float16, each with a cast that runtimes fold when they load it."""
     casts = []
     for constant in proto.graph.initializer:
         values = onnx.numpy_helper.to_array(constant)
         if constant.data_type != onnx.TensorProto.FLOAT or values.size < _LEAST_HALF:
+            continue
+        if (values.astype("float16") != values).any():  # made of the weights, such as merged kernels
             continue
         name = constant.name
         constant.CopyFrom(onnx.numpy_helper.from_array(values.astype("float16"), f"{name}.float16"))
