@@ -292,7 +292,7 @@ class MPRNet(RatioNetwork):
         """See `RatioNetwork.tap`: [B, C, 4, H / 2, W / 2], the quarters of the picture."""
         quarters = _quarters(self._stream(pad_to_multiple(x, MULTIPLE)))
         tap: Tensor = self.shallow1.conv(quarters, *at)
-        return tap.view(4, len(x), *tap.shape[1:]).permute(1, 2, 0, 3, 4)
+        return tap.view(4, x.shape[0], *tap.shape[1:]).permute(1, 2, 0, 3, 4)
 
     def from_tap(self, tap: Tensor, x: Tensor, *at: Any) -> Tensor:
         """See `RatioNetwork.from_tap`."""
@@ -307,7 +307,7 @@ class MPRNet(RatioNetwork):
         if self.head is not None:
             tap = self.head(tap, *at)
         picture = self._stream(pad_to_multiple(x, MULTIPLE))
-        halves = torch.cat(picture.chunk(2, 2))
+        halves = torch.cat(_parts(picture, 2, 2))
         quarters = tap.permute(2, 0, 1, 3, 4).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         encoded = self.encoder1(self.shallow1.block(quarters, *at), [], [], *at)
         encoded = [_beside(level) for level in encoded]
@@ -338,17 +338,22 @@ def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
+def _parts(x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:
+    """``x`` cut along ``dim``, whose size is a multiple of ``count``; what a captured graph says for every size."""
+    return torch.unbind(x.view(*x.shape[:dim], count, -1, *x.shape[dim + 1 :]), dim)
+
+
 def _quarters(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [4B, C, H / 2, W / 2]: all top left quarters, then top right, bottom left, bottom right."""
-    return torch.cat([quarter for half in x.chunk(2, 2) for quarter in half.chunk(2, 3)])
+    return torch.cat([quarter for half in _parts(x, 2, 2) for quarter in _parts(half, 2, 3)])
 
 
 def _beside(x: Tensor) -> Tensor:
     """Quarters [4B, C, h, w] -> halves [2B, C, h, 2w], top ones first."""
-    quarters = x.chunk(4)
+    quarters = _parts(x, 4, 0)
     return torch.cat([torch.cat(quarters[:2], 3), torch.cat(quarters[2:], 3)])
 
 
 def _below(x: Tensor) -> Tensor:
     """Halves [2B, C, h, w] -> [B, C, 2h, w]."""
-    return torch.cat(x.chunk(2), 2)
+    return torch.cat(_parts(x, 2, 0), 2)
