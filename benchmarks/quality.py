@@ -66,7 +66,7 @@ def main() -> None:
     if args.card is not None:
         weights = load_weights(args.card)
         plans = tuple(replace(m, psnr={**m.psnr, **scores.get(m.plan, {})}) for m in card.plans)
-        save_weights(args.card, weights.network, replace(weights.card, plans=plans))
+        save_weights(args.card, weights.network, replace(weights.card, plans=plans), weights.predictor)
 
 
 if __name__ == "__main__":

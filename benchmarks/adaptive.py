@@ -1,0 +1,208 @@
+"""What a width that differs from cell to cell gains at equal MACs/px, and what it costs in seconds.
+
+    python benchmarks/adaptive.py --data ../shared/data/test/cbsd68 ../shared/data/test/kodak24 --limit 24
+
+Each budget is spent four ways: one plan everywhere (the cost between two plans is interpolated), a route by the shipped
+predictor, by an oracle that knows the errors, and by chance. Writes docs/results/adaptive.md and .json.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grainwise.cli.restorers import pictures_in
+from grainwise.core.commit import current_commit
+from grainwise.core.files import whole_file
+from grainwise.evaluation.environment import environment
+from grainwise.evaluation.measure import unit_picture
+from grainwise.evaluation.protocol import RGB_U8
+from grainwise.networks.checkpoint import load_weights
+from grainwise.networks.half_unet import HalfUNet
+from grainwise.networks.routed import CELL, RoutedHalfUNet
+from grainwise.runtime.machine import tune_allocator
+from grainwise.runtime.routing import allocate
+
+Floats = np.ndarray
+BUDGETS = (0.15, 0.3, 0.5, 0.7, 0.85)
+"""Where the budgets lie between the cheapest and the dearest plan of a family, along the logarithm of the cost."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One noise level and budget: dB, mean over the pictures; ``cost`` is what the routes cost, in MACs/px."""
+
+    sigma: int
+    budget: float
+    cost: float
+    uniform: float
+    predicted: float
+    oracle: float
+    chance: float
+
+
+def cell_sums(error: Floats) -> Floats:
+    """Squared errors [H, W] summed over cells."""
+    rows, columns = (np.arange(0, length, CELL) for length in error.shape)
+    sums: Floats = np.add.reduceat(np.add.reduceat(error, rows, 0), columns, 1)
+    return sums
+
+
+def squared_error(output: Tensor, clean: Tensor) -> Floats:
+    """Per pixel, mean over the channels, of the output rounded to 8 bits; in image units squared."""
+    rounded = (output.clamp(0, 1) * 255).round() / 255
+    result: Floats = (rounded - clean).square().mean(1)[0].double().numpy()
+    return result
+
+
+def psnr(error: float) -> float:
+    """dB of a mean squared error in image units."""
+    return -10 * math.log10(error)
+
+
+class Family:
+    """One family of plans: the routed network, and the plain ones."""
+
+    def __init__(self, network: HalfUNet, plans: list) -> None:
+        self.plans = plans
+        self.plain = [network.extract(plan) for plan in plans]
+        self.routed = RoutedHalfUNet(network, plans)
+        self.costs = np.array([network.macs_per_pixel(plan) for plan in plans])
+
+
+def measure(family: Family, index: int, predictor: object, pictures: list[tuple[str, Floats]], sigma: int) -> list[Row]:
+    """Every budget of a family at one noise level."""
+    budgets = np.exp(np.log(family.costs[0]) + np.array(BUDGETS) * np.log(family.costs[-1] / family.costs[0]))
+    uniform, spent = [], []
+    scores: dict[str, list[list[float]]] = {kind: [] for kind in ("predicted", "oracle", "chance")}
+    level = torch.tensor([sigma / 255])
+    generator = np.random.default_rng(0)
+    for number, (name, picture) in enumerate(pictures):
+        unit = unit_picture(picture, name)
+        noisy_pixels = RGB_U8.noisy(unit, sigma / 255)
+        noisy, clean = (
+            torch.from_numpy(np.ascontiguousarray(part, np.float32)).permute(2, 0, 1)[None]
+            for part in (noisy_pixels, unit)
+        )
+        outputs = [squared_error(plain(noisy, sigma=level), clean) for plain in family.plain]
+        errors = np.stack([cell_sums(output) for output in outputs])
+        areas = cell_sums(np.ones_like(outputs[0]))
+        uniform.append([psnr(output.mean()) for output in outputs])
+        guess = predictor(noisy, level)[index].numpy()  # type: ignore[operator]
+        truth = errors / areas
+        found: dict[str, list[float]] = {kind: [] for kind in scores}
+        for budget in budgets:
+            told = {"predicted": guess, "oracle": truth, "chance": generator.random(truth.shape) * np.ptp(truth)}
+            for kind, what in told.items():
+                route = allocate(what, family.costs, float(budget), areas)
+                restored = family.routed(noisy, torch.from_numpy(route.route), sigma=level)
+                found[kind].append(psnr(squared_error(restored, clean).mean()))
+                if kind == "predicted":
+                    spent.append((number, route.cost))
+        for kind, values in found.items():
+            scores[kind].append(values)
+    costs = np.array([cost for _, cost in spent]).reshape(len(pictures), -1)
+    curve = np.array(uniform)
+    rows = []
+    for position, budget in enumerate(budgets):
+        same = [
+            float(np.interp(np.log(costs[n, position]), np.log(family.costs), curve[n])) for n in range(len(pictures))
+        ]
+        of = {kind: float(np.mean([values[position] for values in scores[kind]])) for kind in scores}
+        rows.append(Row(sigma, float(budget), float(costs[:, position].mean()), float(np.mean(same)), **of))
+    return rows
+
+
+def seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """Median wall-clock of a call, after one for warming up."""
+    run()
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken))
+
+
+def overhead(family: Family, predictor: object) -> dict[str, float]:
+    """Seconds on one picture of 1024x1024: each plan plain and routed, mixed by blocks of cells, and the prediction."""
+    x, level = torch.rand(1, 3, 1024, 1024), torch.tensor([0.1])
+    cells = 1024 // CELL
+    plain = [seconds(lambda net=net: net(x, sigma=level)) for net in family.plain]  # type: ignore[misc]
+    routed = [
+        seconds(lambda i=i: family.routed(x, torch.full((cells, cells), i), sigma=level))  # type: ignore[misc]
+        for i in range(len(plain))
+    ]
+    blocks = torch.randint(len(plain), (4, 4), generator=torch.Generator().manual_seed(0))
+    mixed = blocks.repeat_interleave(cells // 4, 0).repeat_interleave(cells // 4, 1)
+    expected = float(np.mean([plain[int(i)] for i in mixed.flatten()]))
+    taken = seconds(lambda: family.routed(x, mixed, sigma=level))
+    guess = seconds(lambda: predictor(x, level))  # type: ignore[operator]
+    return {
+        "routed_over_plain_narrowest": routed[0] / plain[0],
+        "routed_over_plain_widest": routed[-1] / plain[-1],
+        "mixed_over_mean_of_plain": taken / expected,
+        "prediction_over_mean_of_plain": guess / expected,
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--limit", type=int, default=24, help="pictures of each folder")
+    parser.add_argument("--sigmas", type=int, nargs="+", default=[10, 25, 50])
+    parser.add_argument("--out", type=Path, default=Path("docs/results/adaptive"))
+    args = parser.parse_args()
+    tune_allocator()
+    weights = load_weights(args.model)
+    predictor, network = weights.predictor, weights.network
+    if predictor is None or not isinstance(network, HalfUNet):
+        parser.error(f"{args.model} holds no gain predictor")
+    pictures = [entry for folder in args.data for entry in pictures_in(folder, args.limit)]
+    families = [Family(network, plans) for plans in predictor.plans(network.space)]
+    with torch.inference_mode():
+        speed = overhead(families[len(families) // 2], predictor)
+        tables = [
+            [row for sigma in args.sigmas for row in measure(family, index, predictor, pictures, sigma)]
+            for index, family in enumerate(families)
+        ]
+    lines = [
+        "# Width that differs from cell to cell\n",
+        f"`python benchmarks/adaptive.py --data {' '.join(path.name for path in args.data)} --limit {args.limit}`, "
+        f"commit {current_commit()}, {environment().cpu}, {torch.get_num_threads()} threads, float32, "
+        f"{len(pictures)} pictures, protocol rgb-u8, level told. dB; \"uniform\" is one plan everywhere at the same MACs/px "
+        "(interpolated along the logarithm of the cost).\n",
+    ]
+    for family, rows in zip(families, tables, strict=True):
+        lines += [
+            f"## {family.plans[0]} to {family.plans[-1]}\n",
+            "| sigma | K MACs/px | uniform | predicted | gain | oracle | gain | by chance |",
+            "|---:|---:|---:|---:|---:|---:|---:|---:|",
+            *(
+                f"| {r.sigma} | {r.cost / 1e3:.1f} | {r.uniform:.3f} | {r.predicted:.3f} | {r.predicted - r.uniform:+.3f} "
+                f"| {r.oracle:.3f} | {r.oracle - r.uniform:+.3f} | {r.chance - r.uniform:+.3f} |"
+                for r in rows
+            ),
+            "",
+        ]
+    lines += ["## Seconds\n", *(f"- {name.replace('_', ' ')}: {value:.2f}" for name, value in speed.items()), ""]
+    for suffix, text in (
+        (".md", "\n".join(lines)),
+        (".json", json.dumps({"speed": speed, "tables": [[asdict(r) for r in rows] for rows in tables]}, indent=1)),
+    ):
+        with whole_file(args.out.with_suffix(suffix)) as temporary:
+            temporary.write_text(text)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
