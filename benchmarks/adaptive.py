@@ -179,7 +179,7 @@ def main() -> None:
         "# Width that differs from cell to cell\n",
         f"`python benchmarks/adaptive.py --data {' '.join(path.name for path in args.data)} --limit {args.limit}`, "
         f"commit {current_commit()}, {environment().cpu}, {torch.get_num_threads()} threads, float32, "
-        f"{len(pictures)} pictures, protocol rgb-u8, level told. dB; \"uniform\" is one plan everywhere at the same MACs/px "
+        f'{len(pictures)} pictures, protocol rgb-u8, level told. dB; "uniform" is one plan everywhere at the same MACs/px '
         "(interpolated along the logarithm of the cost).\n",
     ]
     for family, rows in zip(families, tables, strict=True):

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grainwise.cli.restoring import Remaining
+from grainwise.cli.all_files import Remaining
 from grainwise.core.pictures import Picture, read_picture, write_picture
+from grainwise.networks.checkpoint import load_weights
 from grainwise.runtime import calibration
 from grainwise.runtime.cost import CostModel
 from tests.cli.conftest import Ran, noisy_pixels
 
 Run = Callable[..., Ran]
+COST = {plan.name: plan.macs_per_pixel for plan in load_weights("default").card.plans if plan.name}
 
 
 def told(ran: Ran) -> dict:
@@ -25,11 +27,11 @@ def told(ran: Ran) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("limit", "budget", "macs"),
-    [(60, None, 110988), (0.0045, None, 12932), (60, "fast", 12932), (0.0045, "best", 12932)],
+    ("limit", "budget", "name"),
+    [(60, None, "best"), (0.0045, None, "fast"), (60, "fast", "fast"), (0.0045, "best", "fast")],
 )
 def test_a_time_limit_chooses_the_plan(
-    run: Run, folder: Path, tmp_path: Path, timed_machine: CostModel, limit: float, budget: str | None, macs: int
+    run: Run, folder: Path, tmp_path: Path, timed_machine: CostModel, limit: float, budget: str | None, name: str
 ) -> None:
     more = [] if budget is None else ["--budget", budget]
     ran = run(
@@ -38,7 +40,7 @@ def test_a_time_limit_chooses_the_plan(
     line = told(ran)
     assert next(iter(line["plans"])) == line["plan"]
     costs = {m.macs_per_pixel: plan for plan, m in timed_machine.plans.items()}
-    assert line["plan"] == costs[macs]
+    assert line["plan"] == costs[COST[name]]
     assert line["seconds_predicted"] > 0
 
 
@@ -52,14 +54,14 @@ def test_a_dry_run_tells_and_writes_nothing(run: Run, folder: Path, tmp_path: Pa
     assert len(lines) == 3
     for line in lines:
         assert line["dry_run"] is True
-        assert (line["macs_per_pixel"], line["tiles"], line["in_rows"]) == (49928, 1, False)
+        assert (line["macs_per_pixel"], line["tiles"], line["in_rows"]) == (COST["balanced"], 1, False)
         assert line["seconds_predicted"] == pytest.approx(
             sum(line[f"seconds_predicted_{step}"] for step in ("read", "estimate", "network", "write"))
         )
         assert line["calibration_age_seconds"] > 0
         assert 100 < line["memory_predicted_mb"] < 5000
     words = run("denoise", folder / "a.png", "-o", tmp_path / "o.png", "--dry-run").out
-    assert all(part in words for part in ("50K MACs/px", "tiles", "days ago", "MB"))
+    assert all(part in words for part in (f"{COST['balanced'] / 1000:.0f}K MACs/px", "tiles", "days ago", "MB"))
 
 
 def test_a_dry_run_tells_the_plan_of_a_time_limit(
@@ -67,7 +69,7 @@ def test_a_dry_run_tells_the_plan_of_a_time_limit(
 ) -> None:
     common = ("denoise", folder / "a.png", "-o", tmp_path / "o.png", "--sigma", 20, "--json")
     dry = told(run(*common, "--max-seconds", 0.0045, "--dry-run"))
-    assert dry["macs_per_pixel"] == 12932
+    assert dry["macs_per_pixel"] == COST["fast"]
     assert dry["seconds_predicted"] <= 0.0045
     idle = told(run(*common[:-3], "--strength", 0, "--dry-run", "--json"))
     assert idle["tiles"] == 0
@@ -126,7 +128,7 @@ def test_bench_calibrate(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(calibration, "_ENOUGH_SECONDS", 0.0)
     line = told(run("bench", "--calibrate", "--json"))
     assert Path(line["kept"]).parent == tmp_path / "grainwise"
-    assert {cost["macs_per_pixel"] for cost in line["plans"].values()} >= {12932, 49928, 110988}
+    assert {cost["macs_per_pixel"] for cost in line["plans"].values()} >= set(COST.values())
     assert set(line["files"]) == {"png", "jpeg", "webp", "tiff"}
     words = run("bench", "--calibrate").out
     assert "MACs/px" in words

@@ -37,9 +37,9 @@ def denoise(
     as_json: Json = False,
 ) -> int:
     """Remove the noise of pictures. Depth, alpha, ICC, EXIF and XMP stay as they are."""
+    from grainwise.cli.all_files import forecast_all, restore_all
+    from grainwise.cli.one_file import Restorer, Settings
     from grainwise.cli.paths import plan_jobs
-    from grainwise.cli.restorer import Restorer, Settings
-    from grainwise.cli.restoring import forecast_all, restore_all
     from grainwise.core.errors import InputError
     from grainwise.runtime.budget import choose_plan
     from grainwise.runtime.denoiser import Denoiser

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from grainwise.cli.one_file import Restorer
 from grainwise.cli.paths import Job
-from grainwise.cli.restorer import Restorer
 from grainwise.core.errors import GrainwiseError
 
 
