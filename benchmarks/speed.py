@@ -15,6 +15,7 @@ import torch
 from grainwise.core.commit import current_commit
 from grainwise.evaluation.bench import dense_conv_rate
 from grainwise.evaluation.environment import environment
+from grainwise.runtime.budget import choose_plan
 from grainwise.runtime.denoiser import Denoiser
 
 
@@ -22,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megapixels", type=float, default=12)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--budgets", nargs="+", default=["fast", "18.2k", "balanced", "best"])
     args = parser.parse_args()
     height = int((args.megapixels * 1e6 * 3 / 4) ** 0.5)
     width = int(height * 4 / 3)
@@ -34,15 +36,15 @@ def main() -> None:
     for dtype in ("float32", "bfloat16"):
         denoiser = Denoiser.from_pretrained(dtype=dtype)  # type: ignore[arg-type]
         rate = dense_conv_rate(denoiser.dtype)
-        for plan, measured in denoiser.weights.plans().items():
-            if not measured.name:
-                continue
+        for budget in args.budgets:
+            choice = choose_plan(denoiser.weights, budget)
+            plan, measured = choice.plan, choice.measured
             times, alone = [], []
             x = torch.rand(1, 3, 1024, 1024).contiguous(memory_format=torch.channels_last)
             network, level = denoiser._network(plan), torch.tensor([0.1])
             for _ in range(args.repeats + 1):
                 start = time.perf_counter()
-                denoiser(picture, measured.name, sigma=0.1)
+                denoiser(picture, budget, sigma=0.1)
                 times.append(time.perf_counter() - start)
                 with torch.inference_mode():
                     start = time.perf_counter()
@@ -52,7 +54,7 @@ def main() -> None:
             speed = measured.macs_per_pixel * height * width / seconds / 1e9
             inner = measured.macs_per_pixel * 2**20 / statistics.median(alone[1:]) / 1e9
             print(
-                f"| {dtype} | {measured.name} | {measured.macs_per_pixel} | {seconds:.2f} | "
+                f"| {dtype} | {budget} | {measured.macs_per_pixel} | {seconds:.2f} | "
                 f"{seconds / (height * width / 1e6):.4f} | {speed:.0f} | {100 * speed / rate:.0f} % of {rate:.0f} | "
                 f"{100 * inner / rate:.0f} % |",
                 flush=True,
