@@ -65,6 +65,20 @@ class TestBench:
         assert warm == [("x", 40), ("y", 40)]
         assert timed == [(name, rows) for rows in (40, 96) for name in "xyyx"]
 
+    def test_each_timed_call_waits_for_the_threads_of_others(self, scene):
+        start = time.perf_counter()
+        result = bench(
+            contenders(x=nothing, y=nothing),
+            [("a", scene)],
+            NOISE,
+            repeats=2,
+            settle=0.1,
+            with_ssim=False,
+            with_memory=False,
+        )
+        assert time.perf_counter() - start >= 2 * 2 * 0.1
+        assert max(row.seconds_per_megapixel for row in result.rows) < 0.1 / result.megapixels
+
     def test_one_that_writes_into_its_input_disturbs_no_other(self, scene):
         alone = bench(contenders(n=nothing), [("a", scene)], NOISE, repeats=2, with_ssim=False)
         both = bench(contenders(s=Spy("s", []), n=nothing), [("a", scene)], NOISE, repeats=2, with_ssim=False)

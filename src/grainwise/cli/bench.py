@@ -74,6 +74,7 @@ def bench(
         repeats=repeats,
         data=data.resolve().name,
         commit=current_commit(),
+        settle=0.25,
         allocator=ALLOCATOR if tune_allocator() else "",
     )
     rate = dense_conv_rate(denoiser.dtype)

@@ -153,6 +153,7 @@ def bench(
     repeats: int = 3,
     with_ssim: bool = True,
     with_memory: bool = True,
+    settle: float = 0.0,
     data: str = "",
     commit: str = "",
     allocator: str = "",
@@ -167,6 +168,7 @@ def bench(
         repeats: timed calls per contender and picture, at least 1. The first one's output is compared.
         with_ssim: measure SSIM too.
         with_memory: measure peak memory too, in one more, untimed call per contender.
+        settle: seconds to wait before each timed call, because the threads of some libraries spin on after their work.
         data: the name of the data set, for the record.
         commit: version of the code, for the record.
         allocator: how memory is allocated, for the record.
@@ -186,7 +188,7 @@ def bench(
         if with_memory:
             tally.peak = _peak(contender, largest, noise)
     for sample in samples:
-        _measure_picture(contenders, tallies, sample, noise, protocol, repeats, with_ssim)
+        _measure_picture(contenders, tallies, sample, noise, protocol, repeats, with_ssim, settle)
     return BenchResult(
         rows=tuple(_row(contender, tally) for contender, tally in zip(contenders, tallies, strict=True)),
         noise=noise,
@@ -274,12 +276,14 @@ def _measure_picture(
     protocol: Protocol,
     repeats: int,
     with_ssim: bool,
+    settle: float,
 ) -> None:
     """Let all contenders restore one picture ``repeats`` times, each repeat beginning with another of them."""
     rates: list[list[float]] = [[] for _ in contenders]
     for repeat in range(repeats):
         for turn in range(len(contenders)):
             index = (turn + repeat) % len(contenders)
+            time.sleep(settle)
             restored, seconds = _run(contenders[index], sample, noise)
             rates[index].append(seconds / sample.megapixels)
             if repeat:
