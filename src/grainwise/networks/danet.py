@@ -3,19 +3,16 @@
 R is the denoiser and all that runs on a picture; G and P take part in training alone and are never slimmed.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
-from grainwise.networks.ratios import RATIOS, RatioDims
+from grainwise.networks.ratios import RatioDims
 from grainwise.networks.unet import SLOPE, Unet, UnetNetwork
 from grainwise.primitives.plain_conv import PLAIN
-from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet
 
-LEVELS = 5
 CRITIC_SIZE = 128
 """The only size of picture that the critic judges."""
 
@@ -25,37 +22,10 @@ class DANet(UnetNetwork):
 
     At base 32 and ratio 1 it is the published network: 9,153,571 parameters, 201,408 MACs/px.
 
-    Args:
-        base: base width of level 0, a multiple of 8; it doubles from level to level.
-        ratios: the least and the greatest width, relative to the base.
-        tied: one width per level instead of one per layer.
-        attention: whether DDS-Net's attention head stands behind the first convolution.
-        sigma_max: the greatest noise level of its training, in image units.
-        convs: the kinds of convolution.
+    The arguments are those of `UnetNetwork`.
     """
 
-    def __init__(
-        self,
-        *,
-        base: int = 32,
-        ratios: Sequence[float] = RATIOS,
-        tied: bool = False,
-        attention: bool = False,
-        sigma_max: float = 75 / 255,
-        convs: ConvSet = SLIMMABLE,
-    ) -> None:
-        """Build R at its greatest width, with torch's own initialisation, as its paper's code does."""
-        super().__init__(
-            base=base,
-            ratios=ratios,
-            tied=tied,
-            attention=attention,
-            sigma_max=sigma_max,
-            convs=convs,
-            levels=LEVELS,
-            outputs=3,
-            strided=True,
-        )
+    levels, outputs, strided = 5, 3, True
 
 
 class NoiseGenerator(nn.Module):
@@ -64,7 +34,7 @@ class NoiseGenerator(nn.Module):
     def __init__(self, base: int = 32) -> None:
         """Build the U-Net of R with four input channels."""
         super().__init__()
-        shape = {"base": base, "levels": LEVELS, "inputs": 4, "outputs": 3}
+        shape = {"base": base, "levels": DANet.levels, "inputs": 4, "outputs": 3}
         self.unet = Unet(PLAIN, RatioDims((1, 1)), strided=True, attention=False, **shape)
 
     def forward(self, clean: Tensor, latent: Tensor) -> Tensor:

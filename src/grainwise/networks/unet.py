@@ -4,18 +4,18 @@ Every convolution has a width of its own; a joined tensor keeps one prefix of th
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grainwise.networks.network import Facts, check_picture, least_exact_tile, pad_to_multiple
-from grainwise.networks.ratios import RatioDims, RatioNetwork, reduced_width, refuse_levels
+from grainwise.networks.ratios import RATIOS, RatioDims, RatioNetwork, reduced_width, refuse_levels
 from grainwise.primitives.attention import TanhAttention
 from grainwise.primitives.channels import ChannelDim, ChannelPlan, Channels
 from grainwise.primitives.fused_conv import conv_leaky_relu
-from grainwise.primitives.slim_conv import ConvSet, Layout, slim_layers
+from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet, Layout, slim_layers
 
 SLOPE = 0.2
 
@@ -132,22 +132,34 @@ class Unet(nn.Module):
 
 
 class UnetNetwork(RatioNetwork):
-    """A U-Net whose first output channels are the noise: picture - noise is the restored picture."""
+    """A U-Net whose first output channels are the noise: picture - noise is the restored picture.
+
+    A subclass says how many levels and output channels it has, and how it goes down (see `Unet`).
+
+    Args:
+        base: base width of level 0, a multiple of 8; it doubles from level to level.
+        ratios: the least and the greatest width, relative to the base.
+        tied: one width per level instead of one per layer.
+        attention: whether DDS-Net's attention head stands behind the first convolution.
+        sigma_max: the greatest noise level of its training, in image units.
+        convs: the kinds of convolution.
+    """
+
+    levels: ClassVar[int]
+    outputs: ClassVar[int]
+    strided: ClassVar[bool]
 
     def __init__(
         self,
         *,
-        base: int,
-        ratios: Sequence[float],
-        tied: bool,
-        attention: bool,
-        sigma_max: float,
-        convs: ConvSet,
-        levels: int,
-        outputs: int,
-        strided: bool,
+        base: int = 32,
+        ratios: Sequence[float] = RATIOS,
+        tied: bool = False,
+        attention: bool = False,
+        sigma_max: float = 75 / 255,
+        convs: ConvSet = SLIMMABLE,
     ) -> None:
-        """Build the U-Net for RGB pictures and state its facts."""
+        """Build the U-Net for RGB pictures at its greatest width, initialise it and state its facts."""
         super().__init__()
         self._config = {
             "base": base,
@@ -158,19 +170,23 @@ class UnetNetwork(RatioNetwork):
         }
         refuse_levels(convs)
         self.dims = RatioDims(ratios, tied=tied)
-        shape = {"base": base, "levels": levels, "inputs": 3, "outputs": outputs}
-        self.unet = Unet(convs, self.dims, strided=strided, attention=attention, **shape)
+        shape = {"base": base, "levels": self.levels, "inputs": 3, "outputs": self.outputs}
+        self.unet = Unet(convs, self.dims, strided=self.strided, attention=attention, **shape)
+        self.initialise()
         self.space = self.dims.space
         self.facts = Facts(
             channels=3,
             scale=1,
-            size_multiple=2 ** (levels - 1),
+            size_multiple=2 ** (self.levels - 1),
             halo=self.unet.halo,
             needs_sigma=False,
             sigma_max=sigma_max,
             exact_tiles=not attention,
             least_tile=least_exact_tile(slim_layers(self.unet), self.space.narrowest),
         )
+
+    def initialise(self) -> None:
+        """Give the weights their first values: torch's own, unless a paper's code does otherwise."""
 
     @property
     def config(self) -> dict[str, Any]:

@@ -3,19 +3,15 @@
 D-Net is the denoiser and all that runs on a picture. S-Net, the noise-variance network, takes part in training alone.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from grainwise.networks.ratios import RATIOS
 from grainwise.networks.unet import SLOPE, UnetNetwork
 from grainwise.primitives.attention import TanhAttention
-from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet, SlimConv2d
-
-LEVELS = 4
+from grainwise.primitives.slim_conv import SlimConv2d
 
 
 class VDNet(UnetNetwork):
@@ -24,37 +20,13 @@ class VDNet(UnetNetwork):
     At base 64 and ratio 1 it is the published network: 7,700,742 parameters, 564,288 MACs/px. The routing space of DDS-Net
     starts from base 32.
 
-    Args:
-        base: base width of level 0, a multiple of 8; it doubles from level to level.
-        ratios: the least and the greatest width, relative to the base.
-        tied: one width per level instead of one per layer.
-        attention: whether DDS-Net's attention head stands behind the first convolution.
-        sigma_max: the greatest noise level of its training, in image units.
-        convs: the kinds of convolution.
+    The arguments are those of `UnetNetwork`.
     """
 
-    def __init__(
-        self,
-        *,
-        base: int = 32,
-        ratios: Sequence[float] = RATIOS,
-        tied: bool = False,
-        attention: bool = False,
-        sigma_max: float = 75 / 255,
-        convs: ConvSet = SLIMMABLE,
-    ) -> None:
-        """Build D-Net at its greatest width, initialised as its paper's code does."""
-        super().__init__(
-            base=base,
-            ratios=ratios,
-            tied=tied,
-            attention=attention,
-            sigma_max=sigma_max,
-            convs=convs,
-            levels=LEVELS,
-            outputs=6,
-            strided=False,
-        )
+    levels, outputs, strided = 4, 6, False
+
+    def initialise(self) -> None:
+        """As its paper's code does."""
         initialise(self.unet)
 
     def moments(self, x: Tensor, *at: object) -> tuple[Tensor, Tensor]:
