@@ -25,6 +25,7 @@ from grainwise.evaluation.environment import environment
 from grainwise.evaluation.measure import unit_picture
 from grainwise.evaluation.protocol import RGB_U8
 from grainwise.networks.checkpoint import load_weights
+from grainwise.networks.gain_predictor import GainPredictor
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.routed import CELL, RoutedHalfUNet
 from grainwise.runtime.machine import tune_allocator
@@ -77,14 +78,16 @@ class Family:
         self.costs = np.array([network.macs_per_pixel(plan) for plan in plans])
 
 
-def measure(family: Family, index: int, predictor: object, pictures: list[tuple[str, Floats]], sigma: int) -> list[Row]:
+def measure(
+    family: Family, index: int, predictor: GainPredictor, pictures: list[tuple[str, Floats]], sigma: int
+) -> list[Row]:
     """Every budget of a family at one noise level."""
     budgets = np.exp(np.log(family.costs[0]) + np.array(BUDGETS) * np.log(family.costs[-1] / family.costs[0]))
     uniform, spent = [], []
     scores: dict[str, list[list[float]]] = {kind: [] for kind in ("predicted", "oracle", "chance")}
     level = torch.tensor([sigma / 255])
     generator = np.random.default_rng(0)
-    for number, (name, picture) in enumerate(pictures):
+    for name, picture in pictures:
         unit = unit_picture(picture, name)
         noisy_pixels = RGB_U8.noisy(unit, sigma / 255)
         noisy, clean = (
@@ -95,7 +98,7 @@ def measure(family: Family, index: int, predictor: object, pictures: list[tuple[
         errors = np.stack([cell_sums(output) for output in outputs])
         areas = cell_sums(np.ones_like(outputs[0]))
         uniform.append([psnr(output.mean()) for output in outputs])
-        guess = predictor(noisy, level)[index].numpy()  # type: ignore[operator]
+        guess = predictor(noisy, level)[index].numpy()
         truth = errors / areas
         found: dict[str, list[float]] = {kind: [] for kind in scores}
         for budget in budgets:
@@ -105,10 +108,10 @@ def measure(family: Family, index: int, predictor: object, pictures: list[tuple[
                 restored = family.routed(noisy, torch.from_numpy(route.route), sigma=level)
                 found[kind].append(psnr(squared_error(restored, clean).mean()))
                 if kind == "predicted":
-                    spent.append((number, route.cost))
+                    spent.append(route.cost)
         for kind, values in found.items():
             scores[kind].append(values)
-    costs = np.array([cost for _, cost in spent]).reshape(len(pictures), -1)
+    costs = np.array(spent).reshape(len(pictures), -1)
     curve = np.array(uniform)
     rows = []
     for position, budget in enumerate(budgets):
@@ -131,7 +134,7 @@ def seconds(run: Callable[[], object], repeats: int = 5) -> float:
     return float(np.median(taken))
 
 
-def overhead(family: Family, predictor: object) -> dict[str, float]:
+def overhead(family: Family, predictor: GainPredictor) -> dict[str, float]:
     """Seconds on one picture of 1024x1024: each plan plain and routed, mixed by blocks of cells, and the prediction."""
     x, level = torch.rand(1, 3, 1024, 1024), torch.tensor([0.1])
     cells = 1024 // CELL
@@ -144,7 +147,7 @@ def overhead(family: Family, predictor: object) -> dict[str, float]:
     mixed = blocks.repeat_interleave(cells // 4, 0).repeat_interleave(cells // 4, 1)
     expected = float(np.mean([plain[int(i)] for i in mixed.flatten()]))
     taken = seconds(lambda: family.routed(x, mixed, sigma=level))
-    guess = seconds(lambda: predictor(x, level))  # type: ignore[operator]
+    guess = seconds(lambda: predictor(x, level))
     return {
         "routed_over_plain_narrowest": routed[0] / plain[0],
         "routed_over_plain_widest": routed[-1] / plain[-1],

@@ -10,7 +10,7 @@ import torch
 from grainwise.core.errors import InputError, TrainingError
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.data.corpus import Corpus, corpus_of, reduce_by_mean
-from grainwise.data.crops import CropSampler, NoisyCrops, turned
+from grainwise.data.crops import LUMA, CropSampler, NoisyCrops, halve_chroma, turned
 
 
 @pytest.fixture
@@ -88,6 +88,27 @@ def test_grey_crops_have_the_same_noise_in_all_channels(folder: Path, tmp_path: 
     batch = data.batch(32, 3, (1,))
     assert torch.equal(batch.noisy[:, 0], batch.noisy[:, 1])
     assert torch.equal(batch.noisy[:, 0], batch.noisy[:, 2])
+
+
+def test_halved_chroma_keeps_the_brightness_and_smooths_the_colour() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = 0.5 + 0.1 * torch.rand(2, 3, 32, 32, generator=generator)
+    after = halve_chroma(before)
+    weights = torch.tensor(LUMA).view(3, 1, 1)
+    torch.testing.assert_close((after * weights).sum(1), (before * weights).sum(1))
+    colour = [(part - (part * weights).sum(1, keepdim=True)).diff(dim=3).square().mean() for part in (before, after)]
+    assert colour[1] < 0.1 * colour[0]
+    grey = before[:, :1].expand(-1, 3, -1, -1)
+    torch.testing.assert_close(halve_chroma(grey), grey)
+
+
+def test_a_share_of_the_crops_has_halved_chroma(folder: Path, tmp_path: Path) -> None:
+    plain, mixed, every = (crops(folder, tmp_path, half_chroma=share).batch(16, 40, (1,)) for share in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(every.clean, halve_chroma(plain.clean))
+    changed = (mixed.clean != plain.clean).flatten(1).any(1).sum()
+    assert 0 < changed < (every.clean != plain.clean).flatten(1).any(1).sum()
+    with pytest.raises(InputError, match="even sides"):
+        crops(folder, tmp_path, half_chroma=0.5).batch(15, 2, (1,))
 
 
 def test_textured_crops_are_drawn_more_often(folder: Path, tmp_path: Path) -> None:

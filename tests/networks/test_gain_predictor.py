@@ -41,3 +41,8 @@ def test_the_config_rebuilds_it_and_wrong_families_are_refused() -> None:
     for wrong in ([], [[]], [["a"], ["b", "c"]]):
         with pytest.raises(InputError, match="families"):
             GainPredictor(wrong)
+
+
+def test_a_batch_is_refused() -> None:
+    with pytest.raises(InputError, match="one picture at a time"):
+        cell_features(torch.rand(2, 3, 64, 64), torch.tensor([0.1, 0.2]))

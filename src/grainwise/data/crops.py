@@ -6,11 +6,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from grainwise.core.errors import InputError
 from grainwise.data.corpus import Corpus
 
+LUMA = (0.299, 0.587, 0.114)
 GRID = 16
 """Crops start at multiples of this many pixels; the texture of every such crop is measured once."""
 
@@ -100,10 +102,13 @@ class NoisyCrops(CropSource):
     Args:
         sigma: the least and the greatest noise level, in image units; drawn uniformly for each crop.
         grey: the share of crops that are made grey before the noise, which is then the same in all three channels.
+        half_chroma: the share of crops whose colour keeps half the resolution of their brightness, as in most JPEGs and in
+            scans of film. Without them a network leaves colour noise in such pictures: it takes it for detail.
     """
 
     sigma: tuple[float, float] = (0.0, 75 / 255)
     grey: float = 0.0
+    half_chroma: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse ranges that make no sense."""
@@ -111,16 +116,22 @@ class NoisyCrops(CropSource):
         low, high = self.sigma
         if not 0 <= low <= high <= 1:
             raise InputError(f"the noise levels run from low to high within [0, 1], got {self.sigma}")
-        if not 0 <= self.grey <= 1:
-            raise InputError(f"grey must be in [0, 1], got {self.grey}")
+        for name in ("grey", "half_chroma"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
     def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
         """See `Batches.batch`."""
+        if self.half_chroma > 0 and size % 2:
+            raise InputError(f"colour at half resolution needs crops with even sides, got {size}")
         generator = np.random.default_rng(seed)
         clean = torch.from_numpy(self.draw(size, count, generator)).permute(0, 3, 1, 2).float().div_(255)
         if self.grey > 0:
             chosen = torch.from_numpy(generator.random(count) < self.grey)
             clean[chosen] = clean[chosen].mean(1, keepdim=True)
+        if self.half_chroma > 0:
+            halved = torch.from_numpy(generator.random(count) < self.half_chroma)
+            clean[halved] = halve_chroma(clean[halved])
         sigma = torch.from_numpy(generator.uniform(*self.sigma, count).astype(np.float32))
         noise = torch.from_numpy(generator.standard_normal(clean.shape, np.float32))
         if self.grey > 0:
@@ -134,6 +145,7 @@ class NoisyCropSettings(CropSettings):
 
     sigma: tuple[float, float] = (0.0, 75 / 255)
     grey: float = 0.05
+    half_chroma: float = 0.0
 
     @property
     def label(self) -> str:
@@ -144,7 +156,24 @@ class NoisyCropSettings(CropSettings):
     def build(self, corpus: Corpus) -> NoisyCrops:
         """The batches of these settings."""
         shares = self.share_of_reduction
-        return NoisyCrops(corpus=corpus, sigma=self.sigma, shares=shares, texture=self.texture, grey=self.grey)
+        return NoisyCrops(
+            corpus=corpus,
+            sigma=self.sigma,
+            shares=shares,
+            texture=self.texture,
+            grey=self.grey,
+            half_chroma=self.half_chroma,
+        )
+
+
+def halve_chroma(pictures: Tensor) -> Tensor:
+    """Colour at half the resolution, brightness as it is: 4:2:0 of BT.601, 2x2 means and linear interpolation.
+
+    [B, 3, H, W] with even sides, RGB in [0, 1] -> the same.
+    """
+    luma = (pictures * pictures.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    chroma = F.avg_pool2d(pictures - luma, 2)
+    return (luma + F.interpolate(chroma, scale_factor=2.0, mode="bilinear", align_corners=False)).clamp(0, 1)
 
 
 class CropSampler:

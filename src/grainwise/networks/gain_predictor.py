@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
-from grainwise.networks.network import check_picture, noise_map
+from grainwise.networks.network import noise_map
 from grainwise.networks.routed import CELL
 from grainwise.primitives.channels import ChannelPlan, ChannelSpace
 
@@ -89,8 +89,12 @@ def cell_features(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         Features [FEATURES, rows, columns], and the variance of the noise [rows, columns], for cells of `CELL` pixels.
+
+    Raises:
+        InputError: not one picture.
     """
-    check_picture(x, x.shape[1] if x.ndim == 4 else 3)
+    if x.ndim != 4 or len(x) != 1:
+        raise InputError(f"plans are predicted for one picture at a time, [1, C, H, W], got {list(x.shape)}")
     height, width = x.shape[2:]
     level = noise_map(sigma, x).expand(-1, 1, height, width)
     end = (0, -width % CELL, 0, -height % CELL)
