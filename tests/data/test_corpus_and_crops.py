@@ -10,7 +10,7 @@ import torch
 from grainwise.core.errors import InputError, TrainingError
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.data.corpus import Corpus, corpus_of, reduce_by_mean
-from grainwise.data.crops import LUMA, CropSampler, NoisyCrops, halve_chroma, turned
+from grainwise.data.crops import LUMA, CropSampler, NoisyCrops, halve_chroma, sharpened, turned
 
 
 @pytest.fixture
@@ -102,6 +102,26 @@ def test_halved_chroma_keeps_the_brightness_and_smooths_the_colour() -> None:
     torch.testing.assert_close(halve_chroma(grey), grey)
 
 
+def test_sharpening_steepens_edges_and_leaves_even_ground_alone() -> None:
+    step = torch.full((2, 3, 8, 8), 0.25)
+    step[..., 4:] = 0.75
+    once, twice = sharpened(step, torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(once[:, :, [0, 1, 6, 7]], step[0, :, :, [0, 1, 6, 7]])
+    torch.testing.assert_close(once[:, :, 4], torch.full((3, 8), 0.75 + 0.5 * 0.125))
+    torch.testing.assert_close(twice[:, :, 4], torch.full((3, 8), 0.75 + 0.125))
+    torch.testing.assert_close(sharpened(step, torch.zeros(2)), step)
+
+
+def test_crops_are_sharpened_by_random_amounts(folder: Path, tmp_path: Path) -> None:
+    plain, sharp = (crops(folder, tmp_path, sharpen=amount).batch(16, 40, (1,)) for amount in (0.0, 1.0))
+    rough = [batch.clean.diff(dim=3).abs().mean((1, 2, 3)) for batch in (plain, sharp)]
+    gains = (rough[1] / rough[0].clamp(min=1e-6))[rough[0] > 1e-3]
+    assert (gains >= 0.99).all()
+    assert gains.std() > 0.01
+    assert float(sharp.clean.min()) >= 0
+    assert float(sharp.clean.max()) <= 1
+
+
 def test_a_share_of_the_crops_has_halved_chroma(folder: Path, tmp_path: Path) -> None:
     plain, mixed, every = (crops(folder, tmp_path, half_chroma=share).batch(16, 40, (1,)) for share in (0.0, 0.5, 1.0))
     torch.testing.assert_close(every.clean, halve_chroma(plain.clean))
@@ -127,7 +147,16 @@ def test_the_8_orientations_are_unlike() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"sigma": (0.3, 0.1)}, {"sigma": (0.0, 2.0)}, {"texture": -1.0}, {"grey": 1.5}, {"shares": {2: 1.0}}]
+    "wrong",
+    [
+        {"sigma": (0.3, 0.1)},
+        {"sigma": (0.0, 2.0)},
+        {"texture": -1.0},
+        {"grey": 1.5},
+        {"half_chroma": -0.1},
+        {"sharpen": -1.0},
+        {"shares": {2: 1.0}},
+    ],
 )
 def test_wrong_settings_are_refused(folder: Path, tmp_path: Path, wrong: dict[str, object]) -> None:
     corpus = corpus_of([folder], tmp_path / "cache", reductions=(1,), smallest=40)
