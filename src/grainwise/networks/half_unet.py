@@ -56,7 +56,7 @@ class HalfUNet(Network):
     def __init__(
         self,
         *,
-        widths: Sequence[Sequence[int]] = ((16, 24, 32, 48, 64), (32, 40, 48, 64, 80), (48, 64, 80, 96, 112)),
+        widths: Sequence[Sequence[int]] = ((16, 32, 48, 64), (32, 40, 48, 64, 80), (48, 64, 80, 96, 112)),
         blocks: Sequence[int] = (2, 2, 2),
         channels: int = 3,
         sigma_max: float = 75 / 255,

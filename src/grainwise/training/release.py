@@ -42,7 +42,7 @@ def recommended_plans(network: Network, held_out: HeldOut) -> tuple[MeasuredPlan
     """Plans that beat all cheaper ones on the held-out crops, cheapest first; the named ones always."""
     space = network.space
     dims = space.dims
-    middle = space.plan({dim.name: dim.widths[len(dim.widths) // 2] for dim in dims})
+    middle = space.plan({dim.name: dim.widths[(len(dim.widths) - 1) // 2] for dim in dims})
     names = {space.narrowest: "fast", middle: "balanced", space.widest: "best"}
     near = sorted(plans_within(network), key=lambda plan: (network.macs_per_pixel(plan), plan))
     plans = {*names, *near[:: -(-len(near) // MOST_MEASURED)]}
