@@ -1,13 +1,14 @@
 """Time and memory of each form of the malleable convolution, forward and forward with backward.
 
     python benchmarks/malleable_operator.py
-    python benchmarks/malleable_operator.py --channels 8 --size 64 --runs 3 --no-write
+    python benchmarks/malleable_operator.py --channels 8 --size 64 --runs 3 --out operator.json
 
 The case is 1 x 64 x 512 x 512 with 3x3 kernels at stride 8 unless told otherwise. Every measurement runs in a process of its
-own: how far the peak of its resident memory rises in a first run above what it is with the inputs alone, the result and its
-gradient included; then the median and the best of more runs. The allocator is tuned as `grainwise` tunes it. Forms that the
-package does not have stand beside its own: the unfolded product that everybody writes first, the taps under torch's own
-autograd, and a static depthwise convolution, which is the floor.
+own: how far the peak of its resident memory rises in a first run above what it is with the inputs alone (with backward, the
+gradient of the result is an input), the result and the gradients included; then the median and the best of more runs. The
+allocator is tuned as `grainwise` tunes it. Forms that the package does not have stand beside its own: the unfolded product
+that everybody writes first, the taps under torch's own autograd, and a static depthwise convolution, which is the floor.
+Each form gets its inputs in the memory layout that suits it best. `malleconv.py` takes the result into its page.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grainwise.core.files import whole_file
 from grainwise.primitives import malleable_native
 from grainwise.primitives.malleable_conv import grid_size, malleable_conv2d
 from grainwise.runtime.machine import tune_allocator
@@ -71,14 +73,22 @@ FORMS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "triton": lambda x, grid, stride: malleable_conv2d(x, grid, stride=stride, form="triton"),
 }
 OURS = ("per_tap", "native", "triton")
+PLANAR = ("unfold",)
+"""The forms that are faster, and no larger, with planes of channels than with channels_last (both were measured)."""
 
 
-def tensors(channels: int, size: int, stride: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
-    """The picture and the grid, channels_last, made without other memory."""
+def tensors(args: argparse.Namespace, channels: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The picture and the grid, made without other memory."""
     torch.manual_seed(0)
-    x = torch.randn(1, size, size, channels, dtype=dtype, device=device)
-    grid = torch.randn(1, *grid_size(size, size, stride), 9 * channels, dtype=dtype, device=device)
-    return x.permute(0, 3, 1, 2), grid.permute(0, 3, 1, 2)
+    cells = grid_size(size, size, args.stride)
+    planar = args.form in PLANAR if args.layout == "best" else args.layout == "planar"
+
+    def drawn(planes: int, height: int, width: int) -> Tensor:
+        if planar:
+            return torch.randn(1, planes, height, width, dtype=dtype, device=args.device)
+        return torch.randn(1, height, width, planes, dtype=dtype, device=args.device).permute(0, 3, 1, 2)
+
+    return drawn(channels, size, size), drawn(9 * channels, *cells)
 
 
 def forget_peak(device: str) -> int:
@@ -110,9 +120,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     form, dtype = FORMS[args.form], getattr(torch, args.dtype)
     train = args.direction == "backward"
 
-    def run(x: Tensor, grid: Tensor) -> None:
-        if train:
-            form(x, grid, args.stride).backward(torch.ones_like(x))
+    def run(x: Tensor, grid: Tensor, slope: Tensor | None) -> None:
+        if slope is not None:
+            form(x, grid, args.stride).backward(slope)
             x.grad = grid.grad = None
         else:
             with torch.inference_mode():
@@ -120,14 +130,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         if args.device == "cuda":
             torch.cuda.synchronize()
 
-    run(*(t.requires_grad_(train) for t in tensors(8, 16, args.stride, dtype, args.device)))
-    x, grid = (t.requires_grad_(train) for t in tensors(args.channels, args.size, args.stride, dtype, args.device))
+    def inputs(channels: int, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        x, grid = (t.requires_grad_(train) for t in tensors(args, channels, size, dtype))
+        return x, grid, torch.randn_like(x) if train else None
+
+    run(*inputs(8, 16))
+    x, grid, slope = inputs(args.channels, args.size)
     before = forget_peak(args.device)
-    run(x, grid)
+    run(x, grid, slope)
     extra, times = peak(args.device) - before, []
     for _ in range(args.runs):
         start = time.perf_counter()
-        run(x, grid)
+        run(x, grid, slope)
         times.append(time.perf_counter() - start)
     return {
         "form": args.form,
@@ -136,12 +150,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "milliseconds": round(1e3 * statistics.median(times), 2),
         "best_milliseconds": round(1e3 * min(times), 2),
         "extra_mib": round(extra / 2**20, 1),
+        "gradients_mib": round((x.nbytes + grid.nbytes) / 2**20, 1) if train else 0,
     }
 
 
 def agreement(args: argparse.Namespace) -> dict[str, float]:
     """How far each form of the package lies from the unfolded one in float64, on a part of the case."""
-    x, grid = tensors(args.channels, min(args.size, 64), args.stride, torch.float32, args.device)
+    x, grid = tensors(args, args.channels, min(args.size, 64), torch.float32)
     exact = unfolded(x.double().contiguous(), grid.double().contiguous(), args.stride)
     return {
         name: float((FORMS[name](x, grid, args.stride) - exact).abs().max()) for name in present(args) if name in OURS
@@ -156,31 +171,6 @@ def present(args: argparse.Namespace) -> list[str]:
     return [name for name in FORMS if name not in missing]
 
 
-def page(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
-    """The results as a page."""
-    case = f"1 x {about['channels']} x {about['size']} x {about['size']}, 3x3 kernels, stride {about['stride']}"
-    lines = [
-        "# The malleable convolution, form by form",
-        "",
-        f"{case}; channels_last; {about['machine']}, {about['threads']} thread(s), torch {about['torch']},",
-        f"{about['runs']} runs. Extra memory is the rise of the process's peak above the inputs, the result included.",
-        "Made by `benchmarks/malleable_operator.py`.",
-        "",
-        "| form | direction | dtype | median ms | best ms | extra MiB |",
-        "|---|---|---|---:|---:|---:|",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['form']} | {row['direction']} | {row['dtype']} | {row['milliseconds']} | {row['best_milliseconds']} "
-            f"| {row['extra_mib']} |"
-        )
-    lines += [
-        "",
-        "Greatest difference from float64: " + ", ".join(f"{k} {v:.1e}" for k, v in about["error"].items()) + ".",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--channels", type=int, default=64)
@@ -189,7 +179,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtypes", nargs="*", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
-    parser.add_argument("--no-write", action="store_true", help="print the page alone")
+    parser.add_argument("--layout", choices=["best", "planar", "channels_last"], default="best", help="of the inputs")
+    parser.add_argument("--out", type=Path, help="where to write; docs/results/malleconv-operator-DEVICE.json")
     parser.add_argument("--form", choices=list(FORMS), help="measure one form in this process, and print it as JSON")
     parser.add_argument("--direction", choices=["forward", "backward"], default="forward")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
@@ -202,7 +193,7 @@ def main() -> None:
         for direction in ("forward", "backward"):
             for name in present(args):
                 given = {"form": name, "direction": direction, "dtype": dtype, "device": args.device}
-                given |= {key: getattr(args, key) for key in ("channels", "size", "stride", "runs")}
+                given |= {key: getattr(args, key) for key in ("channels", "size", "stride", "runs", "layout")}
                 command = [sys.executable, __file__, *(f"--{key}={value}" for key, value in given.items())]
                 out = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ).stdout
                 rows.append(json.loads(out))
@@ -210,12 +201,9 @@ def main() -> None:
     about = {key: getattr(args, key) for key in ("channels", "size", "stride", "runs", "device")}
     about |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": _machine(args.device)}
     about["error"] = agreement(args)
-    text = page(rows, about)
-    if args.no_write:
-        print(text)
-        return
-    (RESULTS / "malleconv-operator.json").write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    (RESULTS / "malleconv-operator.md").write_text(text)
+    path = args.out or RESULTS / f"malleconv-operator-{args.device}.json"
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 def _machine(device: str) -> str:

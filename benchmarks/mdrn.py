@@ -14,23 +14,20 @@ import shlex
 import statistics
 import sys
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from grainwise.cli.restorers import pictures_in, restorer_of
+from resumable_runs import CLEAR, Runs, Scores, Scoring, judge
+
 from grainwise.core.commit import current_commit
 from grainwise.core.errors import InputError
 from grainwise.core.files import whole_file
 from grainwise.evaluation.environment import environment
-from grainwise.evaluation.measure import evaluate
-from grainwise.evaluation.protocol import RGB_U8, Noise
-from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
 from grainwise.networks.mdrn import SIZES
-from grainwise.runtime.denoiser import Denoiser
 from grainwise.runtime.machine import tune_allocator
 from grainwise.training import recipes
-from grainwise.training.loop import CHECKPOINT, LoopConfig, train
+from grainwise.training.loop import LoopConfig
+from grainwise.training.recipe import Recipe
 
 ARMS = ("alone", "S1", "S2", "S1+S2", "U-Net")
 LEVELS = (10, 15, 25, 30, 50, 70)
@@ -51,10 +48,6 @@ COST = {"DnCNN": ("parameters", 560_000), "FFDNet": ("macs_per_pixel", 214_000)}
 FREE_TO_CHANGE = ("sizes", "arms", "seeds", "out", "report")
 """What a later call with the same --out may set otherwise; --steps and --minutes may be added."""
 QUIET_SEED = 1000
-CLEAR = 0.01
-"""A gain below this many dB is none."""
-
-Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -82,25 +75,10 @@ class Bench:
     """The runs under one folder."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.out = args, Path(args.out)
-        self.data: tuple[Any, Any] | None = None
-        self.same_as_before()
-
-    def same_as_before(self) -> None:
-        """Refuse a folder whose runs had other settings; runs may be added to it."""
-        note = self.out / "settings.json"
-        settings = {name: str(value) for name, value in vars(self.args).items() if name not in FREE_TO_CHANGE}
-        before = json.loads(note.read_text()) if note.exists() else settings
-        changed = [
-            name
-            for name, value in settings.items()
-            if before[name] not in (value, "0", "0.0") and value not in ("0", "0.0")
-        ]
-        if changed:
-            raise InputError(f"{self.out} holds runs with another {', '.join(changed)}; take another --out")
-        with whole_file(note) as temporary:
-            kept = {name: before[name] if value in ("0", "0.0") else value for name, value in settings.items()}
-            temporary.write_text(json.dumps(kept))
+        self.args = args
+        settings = {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
+        self.runs = Runs(args.out, settings)
+        self.scoring = Scoring(test=args.test, sets=args.sets, levels=args.levels, limit=args.limit)
 
     def changes(self, run: Run, steps: int) -> list[str]:
         """The settings of a run, beside those of its recipe."""
@@ -125,35 +103,13 @@ class Bench:
             changes += [f"method.quiet_noise={self.args.quiet_noise}"]
         return changes
 
-    def train(self, run: Run, steps: int, folder: Path, *, keep: bool = True) -> list[float]:
-        """Train ``run`` in ``folder``; where it is kept, also write its weights. Gives the seconds after each step."""
-        recipe = recipes.get_recipe(f"mdrn-{run.size}", self.changes(run, steps))
-        if self.data is None:
-            self.data = recipes.corpora(recipe, Path(".cache/corpus"))
-        network = recipes.network_of(recipe)
-        method = recipe.method.build(network, seed=recipe.loop.seed)
-        times: list[float] = []
-        resume = keep and (folder / CHECKPOINT).exists()
-        batches = recipe.crops.build(self.data[0])
-        result = train(recipe.loop, method, batches, folder, resume=resume, report=lambda p: times.append(p.seconds))
-        if keep:
-            network.load_state_dict(result.weights)
-            plan = network.space.widest
-            measured = MeasuredPlan(str(plan), round(network.macs_per_pixel(plan)), {}, "best")
-            card = Card(licence="for this benchmark only", data=tuple(map(str, self.args.train)), recipe=run.name,
-                        commit=current_commit(), steps=steps, seconds=result.seconds, device="cpu",
-                        plans=(measured,))  # fmt: skip
-            save_weights(folder / "weights.safetensors", network, card)
-        return times
+    def recipe(self, run: Run, steps: int) -> Recipe:
+        """The recipe of a run."""
+        return recipes.get_recipe(f"mdrn-{run.size}", self.changes(run, steps))
 
     def weights(self, run: Run) -> Path:
         """The weights of ``run``, trained now where they are not there."""
-        folder = self.out / run.name
-        path = folder / "weights.safetensors"
-        if not path.exists():
-            print(f"training {run.name}: {self.steps(run)} steps", flush=True)
-            self.train(run, self.steps(run), folder)
-        return path
+        return self.runs.weights(run.name, lambda: self.recipe(run, self.steps(run)))
 
     def steps(self, run: Run) -> int:
         """Teachers have steps of their own; equal time is turned into steps by each arm's measured pace, kept in a file."""
@@ -161,61 +117,17 @@ class Bench:
             return int(self.args.teacher_steps)
         if run.budget == "steps":
             return int(self.args.steps)
-        note = self.out / f"pace-{run.size}-{run.arm}.json"
-        if not note.exists():
-            times = self.train(run, 30, self.out / "pace" / f"{run.name}-{id(self)}", keep=False)
-            pace = statistics.median(after - before for before, after in pairwise(times[5:]))
-            with whole_file(note) as temporary:
-                temporary.write_text(json.dumps({"seconds_per_step": pace}))
-        return max(1, int(60 * self.args.minutes / json.loads(note.read_text())["seconds_per_step"]))
+        return self.runs.steps_in(self.args.minutes, f"{run.size}-{run.arm}", lambda steps: self.recipe(run, steps))
 
     def scores(self, run: Run) -> dict[str, Any]:
         """What ``run`` scores, measured now where that is not written down."""
-        weights, note = self.weights(run), self.out / run.name / "scores.json"
-        if not note.exists():
-            loaded = load_weights(weights)
-            denoiser = Denoiser(loaded, device="cpu", dtype="float32")
-            psnr: Scores = {}
-            for name in self.args.sets:
-                for level in self.args.levels:
-                    pictures = pictures_in(self.args.test / name, self.args.limit)
-                    noise = Noise(sigma=level / 255)
-                    measured = evaluate(restorer_of(denoiser, "best"), pictures, noise, RGB_U8, with_ssim=False)
-                    psnr[f"{name} {level:g}"] = round(measured.psnr, 4)
-            net = loaded.network
-            facts = {
-                "psnr": psnr,
-                "macs_per_pixel": loaded.card.plans[0].macs_per_pixel,
-                "parameters": sum(p.numel() for p in net.parameters()),
-                "steps": loaded.card.steps,
-                "seconds": loaded.card.seconds,
-            }
-            with whole_file(note) as temporary:
-                temporary.write_text(json.dumps(facts))
-        scores: dict[str, Any] = json.loads(note.read_text())
-        return scores
+        return self.runs.scores(run.name, lambda: self.recipe(run, self.steps(run)), self.scoring)
 
 
 def gain(results: dict[Run, dict[str, Any]], pair: tuple[Run, ...], cells: list[str]) -> float:
     """By how many dB the second run of ``pair`` beats the first, mean over the cells."""
     first, second = (results[run]["psnr"] for run in pair)
     return statistics.fmean(second[cell] - first[cell] for cell in cells)
-
-
-def judge(gains: list[float]) -> str:
-    """A verdict on one gain for each seed."""
-    if not gains:
-        return "not measured"
-    mean = statistics.fmean(gains)
-    told = f"{mean:+.3f} dB, seeds " + ", ".join(f"{value:+.3f}" for value in gains)
-    if len(gains) < 2:
-        return f"undecided, one seed ({told})"
-    spread = statistics.stdev(gains) / len(gains) ** 0.5
-    if mean >= CLEAR and mean > 2 * spread:
-        return f"holds ({told})"
-    if mean < CLEAR and mean + 2 * spread < 2 * CLEAR:
-        return f"does not hold ({told})"
-    return f"undecided ({told})"
 
 
 def gains_of(

@@ -18,4 +18,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "mdrn": {"blocks": 2},
     "hyperres": {"blocks": 2, "stream": [16, 24, 32], "inner": [8, 16]},
     "cfsnet": {"blocks": 2, "width": 16},
+    "with_malle_conv": {
+        "config": {"widths": [[16, 24], [16, 32]], "blocks": [1, 1]},
+        "after": {"down.0": {"kernel": 3, "blocks": 1, "pools": 1, "width": 8}},
+    },
 }

@@ -1,23 +1,14 @@
 """The verdicts of benchmarks/mdrn.py follow from the numbers."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.training.benchmarks import benchmark
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "mdrn.py"
-    spec = importlib.util.spec_from_file_location("benchmark_mdrn", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("mdrn")
 
 
 @pytest.mark.parametrize(

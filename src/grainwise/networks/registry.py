@@ -12,6 +12,7 @@ from grainwise.networks.mdrn import MDRN
 from grainwise.networks.mprnet import MPRNet
 from grainwise.networks.network import Network
 from grainwise.networks.vdnet import VDNet
+from grainwise.networks.with_malle_conv import WithMalleConv
 
 NETWORKS: dict[str, type[Network]] = {
     "half_unet": HalfUNet,
@@ -22,6 +23,7 @@ NETWORKS: dict[str, type[Network]] = {
     "mdrn": MDRN,
     "hyperres": HyperRes,
     "cfsnet": CFSNet,
+    "with_malle_conv": WithMalleConv,
 }
 
 

@@ -1,0 +1,217 @@
+"""What benchmarks share that train: runs kept under a folder and found again, and a verdict over seeds.
+
+A run's weights, its scores and its pace lie under the folder and are not made again: after any interruption, the same command
+goes on.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grainwise.cli.restorers import pictures_in, restorer_of
+from grainwise.core.commit import current_commit
+from grainwise.core.errors import InputError
+from grainwise.core.files import whole_file
+from grainwise.evaluation.measure import Restorer, evaluate
+from grainwise.evaluation.protocol import RGB_U8, FloatPicture, Noise
+from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
+from grainwise.runtime.denoiser import Denoiser
+from grainwise.training import recipes
+from grainwise.training.loop import CHECKPOINT, train
+from grainwise.training.recipe import Recipe
+
+CLEAR = 0.01
+"""A gain below this many dB is none."""
+
+Scores = dict[str, float]
+MakesRecipe = Callable[[], Recipe]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """On what a run is scored: every set at every level (255 sigma), ``limit`` pictures of each set.
+
+    Protocol `rgb-u8`, see `restorer`; a score's name is such as ``cbsd68 25``.
+    """
+
+    test: Path
+    sets: Sequence[str]
+    levels: Sequence[float]
+    limit: int | None = None
+
+    @property
+    def cells(self) -> list[str]:
+        """The names of the scores."""
+        return [f"{name} {level:g}" for name in self.sets for level in self.levels]
+
+    def psnr(self, restore: Restorer, cells: Collection[str]) -> Scores:
+        """PSNR in dB of each of ``cells``."""
+        scores = {}
+        for cell in cells:
+            name, level = cell.rsplit(" ", 1)
+            pictures, noise = pictures_in(self.test / name, self.limit), Noise(sigma=float(level) / 255)
+            scores[cell] = round(evaluate(restore, pictures, noise, RGB_U8, with_ssim=False).psnr, 4)
+        return scores
+
+
+class Runs:
+    """The runs under one folder.
+
+    Args:
+        out: the folder.
+        settings: what all of its runs share; a later call with other settings is refused. A setting that is not given ("0",
+            "0.0") may be given later.
+        cache: where decoded pictures are kept.
+
+    Raises:
+        InputError: the folder holds runs with other settings.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, object], *, cache: Path = Path(".cache/corpus")) -> None:
+        self.out, self.cache = out, cache
+        self.corpora: dict[tuple[object, ...], tuple[Any, Any]] = {}
+        self._same_as_before({name: str(value) for name, value in settings.items()})
+
+    def _same_as_before(self, settings: dict[str, str]) -> None:
+        absent = ("0", "0.0")
+        before = self.note("settings", lambda: settings)
+        changed = [
+            name
+            for name, value in settings.items()
+            if before.get(name, value) not in (value, *absent) and value not in absent
+        ]
+        if changed:
+            raise InputError(f"{self.out} holds runs with another {', '.join(changed)}; take another --out")
+        kept = {name: before.get(name, value) if value in absent else value for name, value in settings.items()}
+        self.write("settings", before | kept)
+
+    def note(self, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 -- JSON
+        """What is written down as ``name`` under the folder, made now where it is not there."""
+        path = self.out / f"{name}.json"
+        if not path.exists():
+            self.write(name, make())
+        return json.loads(path.read_text())
+
+    def write(self, name: str, value: Any) -> None:  # noqa: ANN401 -- JSON
+        """Write ``value`` down as ``name``."""
+        with whole_file(self.out / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(value))
+
+    def _train(self, name: str, recipe: Recipe, folder: Path, *, keep: bool = True) -> list[float]:
+        """Train in ``folder``; where it is kept, also write the weights. Gives the clock after each step."""
+        source = (recipe.data, recipe.crops.reductions, recipe.hold_out)
+        if source not in self.corpora:
+            self.corpora[source] = recipes.corpora(recipe, self.cache)
+        network = recipes.network_of(recipe)
+        method = recipe.method.build(network, seed=recipe.loop.seed)
+        alone = torch.get_num_threads() == 1
+        clock: list[float] = []
+        result = train(
+            recipe.loop,
+            method,
+            recipe.crops.build(self.corpora[source][0]),
+            folder,
+            resume=keep and (folder / CHECKPOINT).exists(),
+            report=lambda p: clock.append(time.process_time() if alone else p.seconds),
+        )
+        if keep:
+            network.load_state_dict(result.weights)
+            plan = network.space.widest
+            card = Card(
+                licence="for this benchmark only",
+                data=recipe.data,
+                recipe=name,
+                commit=current_commit(),
+                steps=result.steps,
+                seconds=result.seconds,
+                device="cpu",
+                plans=(MeasuredPlan(str(plan), round(network.macs_per_pixel(plan)), {}, "best"),),
+            )
+            save_weights(folder / "weights.safetensors", network, card)
+        return clock
+
+    def weights(self, name: str, make: MakesRecipe) -> Path:
+        """The weights of the run ``name``, trained now by the recipe that ``make`` gives where they are not there."""
+        folder = self.out / name
+        path = folder / "weights.safetensors"
+        if not path.exists():
+            recipe = make()
+            print(f"training {name}: {recipe.loop.steps} steps", flush=True)
+            self._train(name, recipe, folder)
+        return path
+
+    def steps_in(self, minutes: float, name: str, make: Callable[[int], Recipe]) -> int:
+        """How many steps of ``make(steps)`` take so long, by the pace that is measured once and written down as ``name``.
+
+        On one thread the process's own time counts, so that a machine that is busy otherwise changes nothing.
+        """
+
+        def pace() -> dict[str, float]:
+            with tempfile.TemporaryDirectory() as folder:
+                clock = self._train(name, make(30), Path(folder), keep=False)[5:]
+            return {"seconds_per_step": statistics.median(after - before for before, after in pairwise(clock))}
+
+        return max(1, int(60 * minutes / self.note(f"pace-{name}", pace)["seconds_per_step"]))
+
+    def scores(self, name: str, make: MakesRecipe, scoring: Scoring) -> dict[str, Any]:
+        """What the run ``name`` scores and costs, measured now where that is not written down."""
+        weights = self.weights(name, make)
+
+        def measure() -> dict[str, Any]:
+            loaded = load_weights(weights)
+            return {
+                "psnr": {},
+                "macs_per_pixel": loaded.card.plans[0].macs_per_pixel,
+                "parameters": sum(p.numel() for p in loaded.network.parameters()),
+                "steps": loaded.card.steps,
+                "seconds": loaded.card.seconds,
+            }
+
+        scores: dict[str, Any] = self.note(f"{name}/scores", measure)
+        missing = [cell for cell in scoring.cells if cell not in scores["psnr"]]
+        if missing:
+            scores["psnr"] |= scoring.psnr(restorer(weights), missing)
+            self.write(f"{name}/scores", scores)
+        return scores | {"psnr": {cell: scores["psnr"][cell] for cell in scoring.cells}}
+
+
+def restorer(weights: Path) -> Restorer:
+    """What scores are taken with: on the CPU, in float32, told the level where the network takes it.
+
+    `Denoiser` takes no network that is blind; one that is runs on the whole picture.
+    """
+    loaded = load_weights(weights)
+    if loaded.network.facts.needs_sigma:
+        return restorer_of(Denoiser(loaded, device="cpu", dtype="float32"), "best")
+    plain = loaded.network.extract(loaded.network.space.widest).to(memory_format=torch.channels_last)
+
+    def restore(noisy: FloatPicture, sigma: float) -> FloatPicture:
+        with torch.inference_mode():
+            restored = plain(torch.from_numpy(noisy).permute(2, 0, 1)[None])
+        return restored[0].permute(1, 2, 0).contiguous().numpy()
+
+    return restore
+
+
+def judge(gains: Sequence[float]) -> str:
+    """A verdict on one gain in dB for each seed."""
+    if not gains:
+        return "not measured"
+    mean = statistics.fmean(gains)
+    told = f"{mean:+.3f} dB, seeds " + ", ".join(f"{value:+.3f}" for value in gains)
+    if len(gains) < 2:
+        return f"undecided, one seed ({told})"
+    spread = statistics.stdev(gains) / len(gains) ** 0.5
+    if mean >= CLEAR and mean > 2 * spread:
+        return f"holds ({told})"
+    if mean < CLEAR and mean + 2 * spread < 2 * CLEAR:
+        return f"does not hold ({told})"
+    return f"undecided ({told})"

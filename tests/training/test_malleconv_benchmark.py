@@ -1,0 +1,141 @@
+"""The verdicts of benchmarks/malleconv.py follow from its numbers, and what it compares costs alike."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tests.training.benchmarks import benchmark
+
+from grainwise.core.errors import InputError
+from grainwise.networks.registry import create_network
+from grainwise.primitives.malle_conv import MalleConv
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    return benchmark("malleconv")
+
+
+@pytest.fixture(scope="module")
+def report() -> ModuleType:
+    return benchmark("malleconv_report")
+
+
+def macs(build: tuple[str, dict[str, Any]]) -> float:
+    network = create_network(*build)
+    return network.macs_per_pixel(network.space.widest)
+
+
+@pytest.mark.parametrize("width", [16, 32])
+def test_networks_that_are_compared_cost_alike(bench: ModuleType, width: int) -> None:
+    first, *others = (macs(build) for build in bench.networks(width).values())
+    assert others == pytest.approx([first] * len(others), rel=0.015)
+
+
+@pytest.mark.parametrize("name", ["half_unet", "mdrn", "flat"])
+def test_a_backbone_is_narrowed_to_pay_for_one_malleconv(bench: ModuleType, name: str) -> None:
+    arms = bench.BACKBONES[name].arms()
+    assert macs(arms["narrowed, with"]) == pytest.approx(macs(arms["bare"]), rel=0.01)
+    assert macs(arms["with"]) > macs(arms["bare"])
+    parts = [part for part in create_network(*arms["with"]).modules() if isinstance(part, MalleConv)]
+    assert len(parts) == 1
+
+
+def test_every_ablation_can_be_built_and_is_another_network(bench: ModuleType) -> None:
+    built = [
+        create_network("mallenet", {"widths": [16], **bench.MALLENET, **how}).config for how in bench.ABLATIONS.values()
+    ]
+    assert all(one != other for i, one in enumerate(built) for other in built[:i])
+
+
+def test_no_two_runs_share_a_folder(bench: ModuleType) -> None:
+    names = [bench.Run("ablation", "MalleNet", arm, seed).name for arm in bench.ABLATIONS for seed in (0, 1)] + [
+        bench.Run("networks", "C = 16", arm, 0).name for arm in bench.networks(16)
+    ]
+    assert len(set(names)) == len(names)
+
+
+def row(arm: str, seed: int, psnr: float, *, seconds: float = 1.0, group: str = "half_unet") -> dict[str, Any]:
+    return {
+        "part": "added", "group": group, "arm": arm, "seed": seed, "psnr": {"cbsd68 15": psnr, "cbsd68 25": psnr - 3},
+        "macs_per_pixel": 28_000, "parameters": 500_000, "steps": 10, "seconds": 60.0, "gates": [0.25],
+        "seconds_per_megapixel": seconds, "peak_mib": 100.0,
+    }  # fmt: skip
+
+
+def test_one_malleconv_is_judged_seed_by_seed_and_at_its_price(report: ModuleType) -> None:
+    rows = [row("bare", 0, 33.0), row("bare", 1, 33.5)]
+    rows += [row("with", 0, 33.1, seconds=1.5), row("with", 1, 33.4, seconds=1.5)]
+    rows += [row("narrowed, with", 0, 33.1, seconds=0.9), row("narrowed, with", 1, 33.62, seconds=0.9)]
+    told = dict(report.added_verdicts(rows, "half_unet"))
+    assert told[
+        "half_unet: one MalleConv raises PSNR at equal MACs/px (1.000x the MACs/px, 0.90x the seconds)"
+    ].startswith("holds (+0.110 dB, seeds +0.100, +0.120")
+    assert told[
+        "half_unet: one MalleConv raises PSNR, its cost added (1.000x the MACs/px, 1.50x the seconds)"
+    ].startswith("undecided (+0.000")
+    assert told["half_unet: one MalleConv lowers the seconds at equal PSNR"].startswith("holds (+0.110 dB, +10 %")
+    lines = report.table(rows, "half_unet", against="bare")
+    assert "| with | 28,000 | 500,000 | 10 | 1.0 | 33.25 ± 0.21 | 30.25 ± 0.21 | +0.000 | 1.500 | 100 | 0.25 |" in lines
+
+
+def test_mallenet_is_judged_against_each_other_network(report: ModuleType) -> None:
+    rows = [row("MalleNet", 0, 33.0), row("U-Net", 0, 33.2), row("MalleNet", 1, 33.0), row("U-Net", 1, 33.21)]
+    ((claim, verdict),) = report.network_verdicts(rows, "half_unet")
+    assert claim == "MalleNet is better than U-Net"
+    assert verdict.startswith("does not hold (-0.205")
+
+
+def operator(device: str = "cpu", **native: float) -> dict[str, Any]:
+    def measured(form: str, direction: str, ms: float, mib: float) -> dict[str, Any]:
+        gradients = 73.0 if direction == "backward" else 0
+        return {
+            "form": form, "direction": direction, "dtype": "float32", "milliseconds": ms, "best_milliseconds": ms,
+            "extra_mib": mib, "gradients_mib": gradients,
+        }  # fmt: skip
+
+    rows = [
+        measured("static depthwise convolution", "forward", 10, 64),
+        measured("unfold", "forward", 1000, 1800),
+        measured("per_tap", "forward", 400, 500),
+        measured("native", "forward", native.get("ms", 100), native.get("mib", 64)),
+        measured("unfold", "backward", 1000, 3000),
+        measured("native", "backward", 100, 273),
+    ]
+    about = {"channels": 64, "size": 512, "stride": 8, "machine": "any", "threads": 1, "torch": "2", "runs": 3}
+    return {**about, "device": device, "error": {"native": 1e-6}, "rows": rows}
+
+
+def test_the_bounds_of_the_operator_are_told_as_measured(report: ModuleType) -> None:
+    assert [verdict for _, verdict in report.operator_verdicts(operator())] == [
+        "holds (2.5x)",
+        "does not hold (1/3.6)",
+        "holds (10.0x)",
+        "holds (1.00)",
+        "holds (10.0x)",
+        "does not hold (3.12)",
+    ]
+    assert report.operator_verdicts(operator(ms=210))[2][1] == "does not hold (4.8x)"
+
+
+def test_the_page_holds_every_part_that_was_measured(report: ModuleType, tmp_path: Path) -> None:
+    added = [row("bare", 0, 33.0), row("with", 0, 33.1)]
+    setup = {"limit": 1, "batch": 2, "crop": 32, "minutes": 1.0}
+    page = tmp_path / "malleconv.md"
+    report.write(page, [operator()], {"added": added, "networks": []}, "python x.py", setup)
+    text = page.read_text()
+    assert "## The operator, CPU" in text
+    assert "one MalleConv raises PSNR, its cost added" in text
+    assert "equal MACs/px and 1 minutes" not in text
+    assert page.with_suffix(".json").exists()
+
+
+def test_a_folder_is_not_shared_by_runs_of_other_settings(tmp_path: Path) -> None:
+    runs = benchmark("resumable_runs")
+    runs.Runs(tmp_path, {"steps": 10, "minutes": 0.0})
+    again = runs.Runs(tmp_path, {"steps": 10, "minutes": 2.0})
+    assert again.note("settings", dict) == {"steps": "10", "minutes": "2.0"}
+    with pytest.raises(InputError, match="another minutes"):
+        runs.Runs(tmp_path, {"steps": 10, "minutes": 3.0})
+    assert again.note("pace", lambda: {"seconds": 1}) == again.note("pace", lambda: {"seconds": 2})
