@@ -79,7 +79,8 @@ def test_it_is_written_to_a_file_and_learns(tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", net.requires_grad_(False), card)
     again = load_weights(tmp_path / "w.safetensors").network
     x = torch.rand(1, 3, 20, 20)
-    assert torch.equal(again(x, again.space.widest, sigma=sigma), net(x, net.space.widest, sigma=sigma))
+    torch.testing.assert_close(again(x, again.space.widest, sigma=sigma), net(x, net.space.widest, sigma=sigma))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in net.state_dict().items())
     assert again.facts == net.facts
 
 

@@ -75,7 +75,9 @@ def test_one_malleconv_is_judged_seed_by_seed_and_at_its_price(report: ModuleTyp
     assert told[
         "half_unet: one MalleConv raises PSNR, its cost added (1.000x the MACs/px, 1.50x the seconds)"
     ].startswith("undecided (+0.000")
-    assert told["half_unet: one MalleConv lowers the seconds at equal PSNR"].startswith("holds (+0.110 dB, +10 %")
+    assert told["half_unet: one MalleConv lowers the seconds at equal PSNR"].startswith(
+        "holds (+0.110 dB, 0.90x the seconds"
+    )
     lines = report.table(rows, "half_unet", against="bare")
     assert "| with | 28,000 | 500,000 | 10 | 1.0 | 33.25 ± 0.21 | 30.25 ± 0.21 | +0.000 | 1.500 | 100 | 0.25 |" in lines
 
