@@ -78,9 +78,9 @@ def test_it_is_written_to_a_file_and_learns(tmp_path: Path) -> None:
     card = Card(licence="", data=(), recipe="", commit="", steps=0, seconds=0.0, device="cpu", plans=plans)
     save_weights(tmp_path / "w.safetensors", net.requires_grad_(False), card)
     again = load_weights(tmp_path / "w.safetensors").network
-    x = torch.rand(1, 3, 20, 20)
-    torch.testing.assert_close(again(x, again.space.widest, sigma=sigma), net(x, net.space.widest, sigma=sigma))
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in net.state_dict().items())
+    assert again.state_dict().keys() == net.state_dict().keys()
+    for name, value in net.state_dict().items():  # a file holds half precision
+        assert torch.equal(value.half(), again.state_dict()[name].half())
     assert again.facts == net.facts
 
 
