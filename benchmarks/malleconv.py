@@ -199,7 +199,8 @@ class Bench:
     def measure(self, part: str) -> list[dict[str, Any]]:
         """A row for each run of ``part``, trained, scored and timed now where that was not done."""
         wanted = self.wanted(part)
-        scoring = Scoring(test=self.args.test, sets=SETS[part], levels=LEVELS, limit=self.args.limit)
+        limit = self.args.networks_limit if part == "networks" else self.args.limit
+        scoring = Scoring(test=self.args.test, sets=SETS[part], levels=LEVELS, limit=limit)
         rows = []
         for run, build in wanted.items():
             make = partial(self.recipe_of, run, build)
@@ -254,7 +255,10 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1], help="`ablation` takes the others for its base alone"
     )
-    parser.add_argument("--limit", type=int, default=24, help="pictures of a test set")
+    parser.add_argument("--limit", type=int, default=24, help="pictures of a test set, of `added` and `ablation`")
+    parser.add_argument(
+        "--networks-limit", type=int, help="pictures of a test set, of `networks`; all of them by default"
+    )
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3, help="timed calls of a network and picture")

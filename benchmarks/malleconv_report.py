@@ -160,21 +160,29 @@ def sections(
     """All tables, and all verdicts."""
     lines: list[str] = []
     verdicts: list[Verdict] = []
+
+    def pictures(limit: str) -> list[str]:
+        return [f"The first {setup[limit]} pictures of a set.", ""] if setup[limit] else []
+
     for operator in operators:
         lines += [f"## The operator, {operator['device'].upper()}", "", *operator_section(operator)]
         verdicts += [(f"{claim} ({operator['device'].upper()})", word) for claim, word in operator_verdicts(operator)]
     if results.get("networks"):
-        lines += [f"## MalleNet, equal MACs/px and {setup['minutes']:g} minutes of training", ""]
+        lines += [
+            f"## MalleNet, equal MACs/px and {setup['minutes']:g} minutes of training",
+            "",
+            *pictures("networks_limit"),
+        ]
         for group in dict.fromkeys(row["group"] for row in results["networks"]):
             lines += table(results["networks"], group)
             verdicts += network_verdicts(results["networks"], group)
     if results.get("added"):
-        lines += ["## One MalleConv in a plain backbone, equal steps", ""]
+        lines += ["## One MalleConv in a plain backbone, equal steps", "", *pictures("limit")]
         for group in dict.fromkeys(row["group"] for row in results["added"]):
             lines += [f"### {group}", "", *table(results["added"], group, against="bare")]
             verdicts += added_verdicts(results["added"], group)
     if results.get("ablation"):
-        lines += ["## MalleNet, one choice changed, equal steps", ""]
+        lines += ["## MalleNet, one choice changed, equal steps", "", *pictures("limit")]
         lines += ["One seed, but for the base: what differs by less than its spread says nothing.", ""]
         lines += table(results["ablation"], "MalleNet", against=results["ablation"][0]["arm"])
     return lines, verdicts
@@ -190,10 +198,9 @@ def write(
         "# MalleConv and MalleNet",
         "",
         "The paper's tables are not public to us: no number here is the paper's. PSNR in dB, protocol `rgb-u8`, level told "
-        f"where the network takes it, float32, the first {setup['limit']} pictures of a set; mean over seeds ± standard "
-        f"deviation between them. Training: Muon, batch {setup['batch']}, crops of {setup['crop']}, noise 0 to 55, minutes as "
-        "they went by. Seconds and peak memory: float32, side by side on two pictures of Kodak24. MACs/px count the "
-        "predictors, not the blending.",
+        "where the network takes it, float32; mean over seeds ± standard deviation between them. Training: Muon, batch "
+        f"{setup['batch']}, crops of {setup['crop']}, noise 0 to 55, minutes as they went by. Seconds and peak memory: "
+        "float32, side by side on two pictures of Kodak24. MACs/px count the predictors, not the blending.",
         "",
         f"`{command}`",
         "",

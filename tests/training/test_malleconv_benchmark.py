@@ -123,7 +123,7 @@ def test_the_bounds_of_the_operator_are_told_as_measured(report: ModuleType) -> 
 
 def test_the_page_holds_every_part_that_was_measured(report: ModuleType, tmp_path: Path) -> None:
     added = [row("bare", 0, 33.0), row("with", 0, 33.1)]
-    setup = {"limit": 1, "batch": 2, "crop": 32, "minutes": 1.0}
+    setup = {"limit": 1, "networks_limit": None, "batch": 2, "crop": 32, "minutes": 1.0}
     page = tmp_path / "malleconv.md"
     report.write(page, [operator()], {"added": added, "networks": []}, "python x.py", setup)
     text = page.read_text()
