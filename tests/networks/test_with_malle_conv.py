@@ -40,7 +40,7 @@ def host(name: str) -> WithMalleConv:
 def test_it_starts_as_the_network_and_is_extracted_at_every_width(name: str) -> None:
     net, bare = host(name), create_network(name, HOSTS[name][0]).eval().requires_grad_(False)
     bare.load_state_dict(bare_state(net))
-    x, told = torch.rand(1, 3, 33, 50), net.facts.given(torch.tensor([0.1]))
+    x, told = torch.rand(1, 3, 32, 64), net.facts.given(torch.tensor([0.1]))
     (malle,) = net.added
     assert malle.gate is not None
     for plan in (net.space.narrowest, net.space.widest):
@@ -51,6 +51,8 @@ def test_it_starts_as_the_network_and_is_extracted_at_every_width(name: str) -> 
         out = net(x, plan, **told)
         assert torch.equal(net.extract(plan)(x, **told), out)
         assert not torch.equal(out, plain)
+        odd = x[..., :29, :50]
+        assert torch.equal(net.extract(plan)(odd, **told), net(odd, plan, **told))
         assert bare.macs_per_pixel(plan) < net.macs_per_pixel(plan)
         assert bare.bytes_per_pixel(plan, 4) < net.bytes_per_pixel(plan, 4)
 

@@ -64,6 +64,7 @@ class WithMalleConv(Network):
         for path, how in after.items():
             put_behind(self.network, path, **how)
         self.space, self.facts = self.network.space, self.network.facts.with_context(self.network)
+        self.network.facts = self.facts  # it pads the picture itself
 
     @property
     def config(self) -> dict[str, Any]:
