@@ -26,6 +26,7 @@ from grainwise.training.dds_recipes import DDS_RECIPES
 from grainwise.training.distillation import StudentSettings, TeachingSettings
 from grainwise.training.levels import LevelsSettings
 from grainwise.training.loop import LoopConfig
+from grainwise.training.malle_recipes import MALLE_RECIPES, supernet
 from grainwise.training.recipe import Recipe
 from grainwise.training.supernet import SupernetSettings
 
@@ -95,27 +96,6 @@ def mdrn_student(size: str) -> Recipe:
     )
 
 
-def mallenet() -> Recipe:
-    """MalleNet as a supernet, C = 16 to 32, told the noise level; without norms, whose statistics belong to one width."""
-    return replace(default(), name="mallenet", network="mallenet", config={"condition": "sigma"}, predictor_crops=0)
-
-
-def mallenet_small() -> Recipe:
-    """The released code's MalleNet at C = 16, batch norms and all, told the noise level; for larger ones set ``config``.
-
-    Data, loss, schedule and patches of the paper are in a supplement that is not public to us: these are the field's common
-    ones, scaled to hours of a CPU.
-    """
-    return Recipe(
-        name="mallenet-small",
-        data=("train-free",),
-        network="mallenet",
-        config={"widths": [16], "norm": "batch", "condition": "sigma"},
-        method=StudentSettings(),
-        loop=LoopConfig(steps=40_000, batch=16, crops=((0, 64), (30_000, 128)), weight_decay=0.0),
-    )
-
-
 def hyperres(name: str, degradation: str, levels: tuple[float, ...], validation: float, **config: Any) -> Recipe:
     """HyperRes as published: 16 blocks of 64, every level at once.
 
@@ -155,8 +135,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "default": default,
     "default-tuned": default_tuned,
     "tiny": tiny,
-    "mallenet": mallenet,
-    "mallenet-small": mallenet_small,
+    "mallenet": lambda: supernet(default()),
+    **MALLE_RECIPES,
     "mdrn": mdrn,
     **{f"mdrn-{size}": partial(mdrn_student, size) for size in SIZES},
     "hyperres-denoise": lambda: hyperres("hyperres-denoise", "gaussian", _NOISE, 25 / 255),
