@@ -5,7 +5,7 @@
 
 Parts, chosen by --parts: `operator` takes in what `malleable_operator.py` measured, and trains nothing; `networks` trains
 MalleNet and networks with as many MACs/px for equal time (--minutes); `added` trains plain backbones with and without one
-MalleConv for equal steps (--steps); `ablation` trains MalleNet with one choice changed for equal steps (--ablation-steps).
+MalleConv for equal steps (--steps); `ablation` changes one choice of the last backbone's MalleConv (--ablation-steps).
 Every run and timing lies under --out and is not made again: after any interruption, the same command goes on; --time-again
 times the networks anew, on a quiet machine. The report is made of all that was measured, whichever parts are chosen.
 """
@@ -43,7 +43,7 @@ Build = tuple[str, dict[str, Any]]
 """A network: its name and its configuration."""
 
 MALLENET: dict[str, Any] = {"condition": "sigma"}
-"""The released operator (1x1 kernels and offset) without norms, so that every choice can be made alone."""
+"""The released network, but told the noise level and without norms; with them beside it."""
 
 
 def networks(width: int) -> dict[str, Build]:
@@ -51,6 +51,10 @@ def networks(width: int) -> dict[str, Build]:
     plain, default = {16: (17, [[24], [48], [96]]), 32: (34, [[45], [91], [181]])}[width]
     return {
         f"MalleNet, C = {width}": ("mallenet", {"widths": [width], **MALLENET}),
+        f"MalleNet, C = {width}, small start for gates": (
+            "mallenet",
+            {"widths": [width], "gate": False, "start": 0.05, **MALLENET},
+        ),
         f"MalleNet, C = {width}, batch norm": ("mallenet", {"widths": [width], "norm": "batch", **MALLENET}),
         f"plain U-Net (MalleNet without MalleConv, C = {plain})": (
             "mallenet",
@@ -77,13 +81,16 @@ class Backbone:
 
         return {
             "bare": (self.network, self.config),
-            "with": with_one(self.config),
-            "narrowed, with": with_one(self.narrowed),
+            "one MalleConv": with_one(self.config),
+            "narrowed, one MalleConv": with_one(self.narrowed),
         }
 
 
-ADDED = {"kernel": 3, "blocks": 1, "width": 16}
-"""The MalleConv that is added: 3x3 kernels and offset, cells of 4 pixels of the feature, a small predictor."""
+ADDED = {"kernel": 3, "blocks": 1, "width": 16, "gate": False, "start": 0.05}
+"""The MalleConv that is added: 3x3 kernels and offset, cells of 4 pixels of the feature, a small predictor.
+
+Its kernels start small, in place of the paper's gate, which is an ablation: in runs as short as these it stays at 0.
+"""
 
 BACKBONES = {
     "half_unet": Backbone("half_unet", {"widths": [[24], [48], [96]]}, {"widths": [[24], [48], [90]]}, "down.0"),
@@ -102,24 +109,38 @@ BACKBONES = {
 }
 """Two that work at several resolutions, and HyperRes's trunk with plain convolutions, which has one and is blind."""
 
-BASE = "1x1, offset, gate, all levels, cells of 16 and 4"
+BASE = "3x3, offset, small start, cells of 4, behind block 2"
+PLACE = "blocks.1.conv2"
 ABLATIONS: dict[str, dict[str, Any]] = {
-    BASE: {},
-    "3x3": {"kernel": 3},
-    "3x3, no offset": {"kernel": 3, "offset": False},
-    "1x1, no offset": {"offset": False},
-    "no gate": {"gate": False},
-    "cells of 4 and 1": {"pools": 0},
-    "cells of 8 and 2": {"pools": 1},
-    "cells of 32 and 8": {"pools": 3},
-    "no pre-pooling (cells of 4)": {"pre_pool": 1},
-    "pre-pooling by 2 (cells of 8)": {"pre_pool": 2},
-    "one MalleConv, at 1/4": {"malle_levels": [2]},
-    "one MalleConv, at 1/1": {"malle_levels": [0]},
-    "no MalleConv": {"malle_levels": []},
-    "batch norm": {"norm": "batch"},
+    BASE: {PLACE: {}},
+    "none": {},
+    "1x1": {PLACE: {"kernel": 1}},
+    "no offset": {PLACE: {"offset": False}},
+    "1x1, no offset": {PLACE: {"kernel": 1, "offset": False}},
+    "the gate": {PLACE: {"gate": True, "start": 1.0}},
+    "neither gate nor small start": {PLACE: {"start": 1.0}},
+    "cells of 8": {PLACE: {"pools": 3}},
+    "cells of 16": {PLACE: {"pools": 4}},
+    "cells of 32": {PLACE: {"pools": 5}},
+    "pre-pooling by 2": {PLACE: {"pools": 1, "pre_pool": 2}},
+    "pre-pooling by 4": {PLACE: {"pools": 0, "pre_pool": 4}},
+    "behind the head": {"head": {}},
+    "behind block 4": {"blocks.3.conv2": {}},
+    "inside block 2": {"blocks.1.conv1": {}},
+    "behind every block": {f"blocks.{block}.conv2": {} for block in range(4)},
+    "a predictor of 32 channels": {PLACE: {"width": 32}},
+    "kernels shared by 2 channels": {PLACE: {"group": 2}},
 }
-"""Cells are those of the two finest levels and of the two coarsest; pre-pooling, by 4 in the base, is of the finest alone."""
+"""Where the flat backbone has its MalleConvs and what they change of `ADDED`; cells and places are of its feature, at 1/2."""
+
+
+def ablation(name: str) -> Build:
+    """The network of an ablation."""
+    flat, places = BACKBONES["flat"], ABLATIONS[name]
+    if not places:
+        return flat.network, flat.config
+    after = {path: ADDED | changed for path, changed in places.items()}
+    return "with_malle_conv", {"network": flat.network, "config": flat.config, "after": after}
 
 
 @dataclass(frozen=True)
@@ -155,9 +176,8 @@ class Bench:
             elif part == "added":
                 groups = {name: BACKBONES[name].arms() for name in args.backbones}
             elif part == "ablation":
-                names = [BASE] if seed != args.seeds[0] else [BASE, *(name for name in args.only if name != BASE)]
-                base = {"widths": [min(args.widths)], **MALLENET}
-                groups = {"MalleNet": {name: ("mallenet", base | ABLATIONS[name]) for name in names}}
+                names = [BASE, *(name for name in args.only if name != BASE)]
+                groups = {"flat": {name: ablation(name) for name in names}}
             found |= {
                 Run(part, group, arm, seed): build for group, arms in groups.items() for arm, build in arms.items()
             }
@@ -188,10 +208,8 @@ class Bench:
 
     def recipe_of(self, run: Run, build: Build) -> Recipe:
         """The recipe of a run, as long as runs of its part are."""
-        if run.part == "added":
-            return self.recipe(run, build, self.args.steps)
-        if run.part == "ablation":
-            return self.recipe(run, build, self.args.ablation_steps)
+        if run.part != "networks":
+            return self.recipe(run, build, self.args.steps if run.part == "added" else self.args.ablation_steps)
         pace = "-".join(run.name.split("/")[:-1])  # one for all seeds
         steps = self.runs.steps_in(self.args.minutes, pace, partial(self.recipe, run, build))
         return self.recipe(run, build, steps)
@@ -247,14 +265,12 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True, help="the folder that holds cbsd68 and kodak24")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--minutes", type=float, default=2.3, help="of a run of `networks`")
-    parser.add_argument("--steps", type=int, default=1200, help="of a run of `added`")
-    parser.add_argument("--ablation-steps", type=int, default=600, help="of a run of `ablation`")
+    parser.add_argument("--steps", type=int, default=1000, help="of a run of `added`")
+    parser.add_argument("--ablation-steps", type=int, default=1000, help="of a run of `ablation`")
     parser.add_argument("--widths", type=int, nargs="+", choices=[16, 32], default=[16], help="C of `networks`")
     parser.add_argument("--backbones", nargs="+", choices=list(BACKBONES), default=list(BACKBONES))
     parser.add_argument("--only", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS), help="of `ablation`")
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1], help="`ablation` takes the others for its base alone"
-    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of every run")
     parser.add_argument("--limit", type=int, default=24, help="pictures of a test set, of `added` and `ablation`")
     parser.add_argument(
         "--networks-limit", type=int, help="pictures of a test set, of `networks`; all of them by default"

@@ -134,8 +134,8 @@ def added_verdicts(rows: Sequence[Row], group: str) -> list[Verdict]:
     found = arms(rows, group)
     bare, told = found["bare"], []
     for arm, claim in (
-        ("narrowed, with", "one MalleConv raises PSNR at equal MACs/px"),
-        ("with", "one MalleConv raises PSNR, its cost added"),
+        ("narrowed, one MalleConv", "one MalleConv raises PSNR at equal MACs/px"),
+        ("one MalleConv", "one MalleConv raises PSNR, its cost added"),
     ):
         if arm in found:
             own = found[arm]
@@ -143,8 +143,8 @@ def added_verdicts(rows: Sequence[Row], group: str) -> list[Verdict]:
             if "seconds_per_megapixel" in own[0] and "seconds_per_megapixel" in bare[0]:
                 price += f", {own[0]['seconds_per_megapixel'] / bare[0]['seconds_per_megapixel']:.2f}x the seconds"
             told.append((f"{group}: {claim} ({price})", judge(gains(bare, own))))
-    if "narrowed, with" in found and "seconds_per_megapixel" in bare[0]:
-        own = found["narrowed, with"]
+    if "narrowed, one MalleConv" in found and "seconds_per_megapixel" in bare[0]:
+        own = found["narrowed, one MalleConv"]
         mean, seconds = (
             statistics.fmean(gains(bare, own)),
             own[0]["seconds_per_megapixel"] / bare[0]["seconds_per_megapixel"],
@@ -152,6 +152,12 @@ def added_verdicts(rows: Sequence[Row], group: str) -> list[Verdict]:
         held = bound(mean > -CLEAR and seconds < 1, f"{mean:+.3f} dB, {seconds:.2f}x the seconds")
         told.append((f"{group}: one MalleConv lowers the seconds at equal PSNR", held))
     return told
+
+
+def ablation_verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """Whether each change of the base is an improvement."""
+    (_, base), *others = arms(rows, "flat").items()
+    return [(f"ablation, flat: better with {arm}", judge(gains(base, own))) for arm, own in others]
 
 
 def sections(
@@ -182,9 +188,11 @@ def sections(
             lines += [f"### {group}", "", *table(results["added"], group, against="bare")]
             verdicts += added_verdicts(results["added"], group)
     if results.get("ablation"):
-        lines += ["## MalleNet, one choice changed, equal steps", "", *pictures("limit")]
-        lines += ["One seed, but for the base: what differs by less than its spread says nothing.", ""]
-        lines += table(results["ablation"], "MalleNet", against=results["ablation"][0]["arm"])
+        base = results["ablation"][0]["arm"]
+        lines += ["## One choice of a MalleConv changed, equal steps", "", *pictures("limit")]
+        lines += [f"In the flat backbone. The base: {base}. What differs by less than the spread says nothing.", ""]
+        lines += table(results["ablation"], "flat", against=base)
+        verdicts += ablation_verdicts(results["ablation"])
     return lines, verdicts
 
 

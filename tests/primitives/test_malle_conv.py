@@ -73,6 +73,19 @@ def test_it_starts_as_nothing_and_learns_from_the_first_step(how: MalleSettings)
         assert all(p.grad is not None and p.grad.any() for p in layer.predictor.expander.parameters())
 
 
+def test_small_first_kernels_start_it_as_almost_nothing_and_reach_the_predictor_at_once() -> None:
+    x, moved, slopes = torch.randn(1, 8, 16, 16), [], []
+    for start in (1.0, 0.01):
+        torch.manual_seed(0)
+        layer = MalleConv(SLIMMABLE, A, replace(SMALL, gate=False, start=start), width=P)
+        y = layer(x, SPACE.widest)
+        y.square().sum().backward()
+        moved.append(float((y - x).detach().abs().max()))
+        slopes.append(float(layer.predictor.head.weight.grad.abs().sum()))
+    assert moved[1] < 0.05 * moved[0]
+    assert slopes[1] > 0
+
+
 def test_an_extracted_one_shares_no_weight() -> None:
     layer = MalleConv(SLIMMABLE, FIXED, replace(SMALL, norm="batch"))
     before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
@@ -180,6 +193,8 @@ def test_its_tiles_equal_the_whole() -> None:
         ({"pools": -1}, "at least 0"),
         ({"norm": "batch", "offset": False}, "folded into the offset"),
         ({"norm": "batch", "group": 2}, "take group=1"),
+        ({"start": 0.0}, "start lies in"),
+        ({"start": 0.5, "norm": "batch"}, "start lies in"),
         ({"norm": "layer"}, "norm is none or batch"),
         ({"group": 4}, "divisible by 4"),
     ],

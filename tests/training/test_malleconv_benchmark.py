@@ -36,21 +36,19 @@ def test_networks_that_are_compared_cost_alike(bench: ModuleType, width: int) ->
 @pytest.mark.parametrize("name", ["half_unet", "mdrn", "flat"])
 def test_a_backbone_is_narrowed_to_pay_for_one_malleconv(bench: ModuleType, name: str) -> None:
     arms = bench.BACKBONES[name].arms()
-    assert macs(arms["narrowed, with"]) == pytest.approx(macs(arms["bare"]), rel=0.01)
-    assert macs(arms["with"]) > macs(arms["bare"])
-    parts = [part for part in create_network(*arms["with"]).modules() if isinstance(part, MalleConv)]
+    assert macs(arms["narrowed, one MalleConv"]) == pytest.approx(macs(arms["bare"]), rel=0.01)
+    assert macs(arms["one MalleConv"]) > macs(arms["bare"])
+    parts = [part for part in create_network(*arms["one MalleConv"]).modules() if isinstance(part, MalleConv)]
     assert len(parts) == 1
 
 
-def test_every_ablation_can_be_built_and_is_another_network(bench: ModuleType) -> None:
-    built = [
-        create_network("mallenet", {"widths": [16], **bench.MALLENET, **how}).config for how in bench.ABLATIONS.values()
-    ]
+def test_every_ablation_is_another_network_that_can_be_built(bench: ModuleType) -> None:
+    built = [create_network(*bench.ablation(name)).config for name in bench.ABLATIONS]
     assert all(one != other for i, one in enumerate(built) for other in built[:i])
 
 
 def test_no_two_runs_share_a_folder(bench: ModuleType) -> None:
-    names = [bench.Run("ablation", "MalleNet", arm, seed).name for arm in bench.ABLATIONS for seed in (0, 1)] + [
+    names = [bench.Run("ablation", "flat", arm, seed).name for arm in bench.ABLATIONS for seed in (0, 1)] + [
         bench.Run("networks", "C = 16", arm, 0).name for arm in bench.networks(16)
     ]
     assert len(set(names)) == len(names)
@@ -66,8 +64,11 @@ def row(arm: str, seed: int, psnr: float, *, seconds: float = 1.0, group: str = 
 
 def test_one_malleconv_is_judged_seed_by_seed_and_at_its_price(report: ModuleType) -> None:
     rows = [row("bare", 0, 33.0), row("bare", 1, 33.5)]
-    rows += [row("with", 0, 33.1, seconds=1.5), row("with", 1, 33.4, seconds=1.5)]
-    rows += [row("narrowed, with", 0, 33.1, seconds=0.9), row("narrowed, with", 1, 33.62, seconds=0.9)]
+    rows += [row("one MalleConv", 0, 33.1, seconds=1.5), row("one MalleConv", 1, 33.4, seconds=1.5)]
+    rows += [
+        row("narrowed, one MalleConv", 0, 33.1, seconds=0.9),
+        row("narrowed, one MalleConv", 1, 33.62, seconds=0.9),
+    ]
     told = dict(report.added_verdicts(rows, "half_unet"))
     assert told[
         "half_unet: one MalleConv raises PSNR at equal MACs/px (1.000x the MACs/px, 0.90x the seconds)"
@@ -79,7 +80,18 @@ def test_one_malleconv_is_judged_seed_by_seed_and_at_its_price(report: ModuleTyp
         "holds (+0.110 dB, 0.90x the seconds"
     )
     lines = report.table(rows, "half_unet", against="bare")
-    assert "| with | 28,000 | 500,000 | 10 | 1.0 | 33.25 ± 0.21 | 30.25 ± 0.21 | +0.000 | 1.500 | 100 | 0.25 |" in lines
+    assert (
+        "| one MalleConv | 28,000 | 500,000 | 10 | 1.0 | 33.25 ± 0.21 | 30.25 ± 0.21 | +0.000 | 1.500 | 100 | 0.25 |"
+        in lines
+    )
+
+
+def test_each_ablation_is_judged_against_the_base(report: ModuleType) -> None:
+    rows = [row("base", 0, 33.0, group="flat"), row("1x1", 0, 32.9, group="flat")]
+    rows += [row("base", 1, 33.1, group="flat"), row("1x1", 1, 32.99, group="flat")]
+    ((claim, verdict),) = report.ablation_verdicts(rows)
+    assert claim == "ablation, flat: better with 1x1"
+    assert verdict.startswith("does not hold (-0.105")
 
 
 def test_mallenet_is_judged_against_each_other_network(report: ModuleType) -> None:
@@ -122,7 +134,7 @@ def test_the_bounds_of_the_operator_are_told_as_measured(report: ModuleType) -> 
 
 
 def test_the_page_holds_every_part_that_was_measured(report: ModuleType, tmp_path: Path) -> None:
-    added = [row("bare", 0, 33.0), row("with", 0, 33.1)]
+    added = [row("bare", 0, 33.0), row("one MalleConv", 0, 33.1)]
     setup = {"limit": 1, "networks_limit": None, "batch": 2, "crop": 32, "minutes": 1.0}
     page = tmp_path / "malleconv.md"
     report.write(page, [operator()], {"added": added, "networks": []}, "python x.py", setup)

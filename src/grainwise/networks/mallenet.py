@@ -114,7 +114,7 @@ class MalleNet(Network):
         norm: "batch" (one width only; it is folded into the convolutions once trained) or "none".
         blocks: blocks on each side of a MalleConv, at all levels but the finest.
         malle_levels: levels with a MalleConv; 0 is the finest.
-        kernel, offset, group, gate: of the malleable convolutions, see `MalleSettings`.
+        kernel, offset, group, gate, start: of the malleable convolutions, see `MalleSettings`.
         pre_pool: average pooling before the predictors of the two finest levels: 1, 2 or 4 ("down", "downavg2", "downavg4").
         pools: poolings by 2 in each predictor.
         predictor_blocks: blocks of the predictors at each resolution.
@@ -142,6 +142,7 @@ class MalleNet(Network):
         offset: bool = True,
         group: int = 1,
         gate: bool = True,
+        start: float = 1.0,
         pre_pool: int = 4,
         pools: int = 2,
         predictor_blocks: int = 3,
@@ -163,6 +164,7 @@ class MalleNet(Network):
             "offset": offset,
             "group": group,
             "gate": gate,
+            "start": start,
             "pre_pool": pre_pool,
             "pools": pools,
             "predictor_blocks": predictor_blocks,
@@ -185,6 +187,7 @@ class MalleNet(Network):
             blocks=predictor_blocks,
             large=large,
             gate=gate,
+            start=start,
             norm=norm,
         )
         dims = [ChannelDim(f"level{i}", tuple(w * times for w in widths)) for i, times in enumerate(MULTIPLES)]

@@ -11,6 +11,7 @@ code; 3x3 kernels are the paper's general form, the released operator has 1x1 ke
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,6 +38,8 @@ class MalleSettings:
         blocks: blocks of the predictor at each of its ``pools + 1`` resolutions.
         large: whether the predictor doubles its width after each pooling.
         gate: whether the branch is multiplied by a learned number that starts at 0.
+        start: a factor of the first weights of the layer that gives the grid. A gate opens slowly, because the predictor learns
+            only as far as it is open; without one, a small factor starts the branch as almost nothing, and learns at once.
         norm: "batch" for batch norms in the predictor and after slicing, or "none".
     """
 
@@ -48,6 +51,7 @@ class MalleSettings:
     blocks: int = 3
     large: bool = False
     gate: bool = True
+    start: float = 1.0
     norm: NormKind = "none"
 
     def __post_init__(self) -> None:
@@ -56,6 +60,8 @@ class MalleSettings:
             raise InputError(f"a MalleConv has kernel 1 or 3, got {self.kernel}")
         if min(self.group, self.pre_pool, self.blocks) < 1 or self.pools < 0:
             raise InputError(f"group, pre_pool and blocks are at least 1, pools at least 0; got {self}")
+        if not 0 < self.start <= 1 or (self.norm == "batch" and self.start != 1):
+            raise InputError(f"start lies in (0, 1], and is 1 with norm='batch', which undoes it; got {self.start}")
         if self.norm == "batch" and not self.offset:
             raise InputError("the norm after slicing is folded into the offset; take offset=True, or norm='none'")
 
@@ -181,6 +187,9 @@ class Predictor(nn.Module):
             if norm is None
             else Expander(width, grid, planes=planes, reduction=reduction, norm=norm)
         )
+        with torch.no_grad():
+            for parameter in self.expander.parameters():
+                parameter.mul_(settings.start)
 
     def forward(self, x: Tensor, *at: Any) -> Tensor:
         """[B, C, H, W] -> [B, planes * K, ceil(H / stride), ceil(W / stride)]."""
