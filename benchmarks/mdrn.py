@@ -2,10 +2,11 @@
 
     python benchmarks/mdrn.py --train ../shared/data/train-free --test ../shared/data/test --steps 20000 --minutes 60
 
-Each student is trained alone, with a larger teacher at the same noise (S1), with a teacher of its own size that sees less noise
-(S2), and with both; for several seeds; for equal steps (--steps) and for equal time (--minutes: each arm's steps are that time
-divided by its own measured time a step). A U-Net of the package, as costly, is a control. Weights and scores of every run lie
-under --out and are not made again: after any interruption, the same command goes on. The report is made of all scores there.
+Each student is trained alone, with a larger MDRN as its teacher at the same noise (S1), with one of another architecture there
+(S1-other: --teacher, the default network), with one of its own size that sees less noise (S2), and with S1 and S2 together; for
+several seeds; for equal steps (--steps) and for equal time (--minutes: each arm's steps are that time divided by its own
+measured time a step). A U-Net of the package, as costly, is a control. Weights and scores of every run lie under --out and are
+not made again: after any interruption, the same command goes on. The report is made of all scores there.
 """
 
 import argparse
@@ -29,7 +30,8 @@ from grainwise.training import recipes
 from grainwise.training.loop import LoopConfig
 from grainwise.training.recipe import Recipe
 
-ARMS = ("alone", "S1", "S2", "S1+S2", "U-Net")
+TAUGHT = ("S1", "S1-other", "S2", "S1+S2")
+ARMS = ("alone", *TAUGHT, "U-Net")
 LEVELS = (10, 15, 25, 30, 50, 70)
 HIGH, LOW = (50, 70), (10, 15)
 SETS = ("cbsd68", "kodak24", "set12")
@@ -45,7 +47,7 @@ PUBLISHED = {
 """CBSD68, dB, as MLEFGN's table (TNNLS 2020) prints them; networks of other authors, not run here."""
 COST = {"DnCNN": ("parameters", 560_000), "FFDNet": ("macs_per_pixel", 214_000)}
 """What we have of theirs to compare with: DnCNN's parameters, and FFDNet's MACs/px, counted (14.0 GMAC at 256x256)."""
-FREE_TO_CHANGE = ("sizes", "arms", "seeds", "out", "report")
+FREE_TO_CHANGE = ("sizes", "arms", "seeds", "out", "report", "ssim")
 """What a later call with the same --out may set otherwise; --steps and --minutes may be added."""
 QUIET_SEED = 1000
 
@@ -78,7 +80,7 @@ class Bench:
         self.args = args
         settings = {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
         self.runs = Runs(args.out, settings)
-        self.scoring = Scoring(test=args.test, sets=args.sets, levels=args.levels, limit=args.limit)
+        self.scoring = Scoring(test=args.test, sets=args.sets, levels=args.levels, limit=args.limit, ssim=args.ssim)
 
     def changes(self, run: Run, steps: int) -> list[str]:
         """The settings of a run, beside those of its recipe."""
@@ -94,9 +96,11 @@ class Bench:
         if run.arm == "U-Net":
             return [*changes, "network=half_unet", f"config={json.dumps(CONTROLS[run.size])}"]
         if run.arm in ("S1", "S1+S2"):
-            teacher = self.args.teacher or self.weights(Run("teacher", self.args.teacher_size, "alone", 0))
-            taps = [] if self.args.teacher else [f"method.teacher_taps={block_taps(run.size, self.args.teacher_size)}"]
-            changes += [f"method.teacher={teacher}", *taps]
+            teacher = self.weights(Run("teacher", self.args.teacher_size, "alone", 0))
+            taps = block_taps(run.size, self.args.teacher_size)
+            changes += [f"method.teacher={teacher}", f"method.teacher_taps={taps}"]
+        if run.arm == "S1-other":
+            changes += [f"method.teacher={self.args.teacher}"]
         if run.arm in ("S2", "S1+S2"):
             quiet = self.weights(Run("teacher", run.size, "alone", QUIET_SEED))
             changes += [f"method.quiet_teacher={quiet}", f"method.quiet_taps={block_taps(run.size, run.size)}"]
@@ -150,7 +154,7 @@ def verdicts(results: dict[Run, dict[str, Any]]) -> list[tuple[str, str]]:
     for budget in sorted({run.budget for run in results}):
         for size in sorted({run.size for run in results}, key=list(SIZES).index):
             where = f"{size}, equal {budget}"
-            for arm in ("S1", "S2", "S1+S2"):
+            for arm in TAUGHT:
                 every = gains_of(results, budget, size, ("alone", arm), LEVELS)
                 high = gains_of(results, budget, size, ("alone", arm), HIGH)
                 if every:
@@ -191,10 +195,11 @@ def favourable(results: dict[Run, dict[str, Any]], budget: str, size: str) -> li
     return told
 
 
-def table(results: dict[Run, dict[str, Any]], budget: str) -> list[str]:
-    """Mean over the seeds, and the spread between them, of every arm."""
+def table(results: dict[Run, dict[str, Any]], budget: str, metric: str = "psnr") -> list[str]:
+    """Mean over the seeds, and the spread between them, of every arm; ``metric`` is "psnr" or "ssim"."""
+    digits = {"psnr": 2, "ssim": 4}[metric]
     chosen = [run for run in results if run.budget == budget]
-    cells = list(results[chosen[0]]["psnr"])
+    cells = list(results[chosen[0]][metric])
     head = ["student", "taught by", "MACs/px", "parameters", "steps", "minutes", "seeds", *cells]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     for size in SIZES:
@@ -207,9 +212,9 @@ def table(results: dict[Run, dict[str, Any]], budget: str) -> list[str]:
             line[0] = f"U-Net like {size}" if arm == "U-Net" else size
             line += [f"{rows[0]['parameters']:,}", str(rows[0]["steps"]), f"{minutes:.1f}", str(len(rows))]
             for cell in cells:
-                values = [row["psnr"][cell] for row in rows]
-                spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-                line.append(f"{statistics.fmean(values):.2f}{spread}")
+                values = [row[metric][cell] for row in rows]
+                spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+                line.append(f"{statistics.fmean(values):.{digits}f}{spread}")
             lines.append("| " + " | ".join(line) + " |")
     return lines
 
@@ -224,6 +229,8 @@ def report(results: dict[Run, dict[str, Any]], teachers: dict[str, Scores], comm
               f"{here.cpu}, {here.threads} thread(s), torch {here.torch}, commit {here.commit}, {here.date}.", ""]  # fmt: skip
     for budget in sorted({run.budget for run in results}):
         lines += [f"## Equal {budget}", "", *table(results, budget), ""]
+        if all(row.get("ssim") for run, row in results.items() if run.budget == budget):
+            lines += ["SSIM:", "", *table(results, budget, "ssim"), ""]
     lines += ["## Teachers", ""]
     for name, scores in teachers.items():
         lines.append(f"- {name}: " + ", ".join(f"{cell} {value:.2f}" for cell, value in scores.items()))
@@ -244,13 +251,16 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--levels", type=int, nargs="+", default=list(LEVELS))
     parser.add_argument("--limit", type=int, help="pictures a set")
+    parser.add_argument("--ssim", action="store_true", help="measure SSIM too")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["tiny", "small"])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=0, help="of every arm, for equal steps; 0 leaves that out")
     parser.add_argument("--minutes", type=float, default=0, help="of every arm, for equal time; 0 leaves that out")
-    parser.add_argument("--teacher", default="", help="a file to teach S1; else one of --teacher-size is trained")
-    parser.add_argument("--teacher-size", choices=list(SIZES), default="base")
+    parser.add_argument(
+        "--teacher", default="default", help="weights of another architecture, which teach at the same noise too"
+    )
+    parser.add_argument("--teacher-size", choices=list(SIZES), default="base", help="of S1's teacher")
     parser.add_argument("--teacher-steps", type=int, default=LoopConfig().steps)
     parser.add_argument("--quiet-noise", type=float, default=0.5, help="the share of the noise that S2's teacher sees")
     parser.add_argument("--crop", type=int, default=64)
@@ -272,7 +282,7 @@ def main() -> None:
             results[run] = bench.scores(run)
             print(run.name, results[run]["psnr"], flush=True)
     teachers = {}
-    if not args.teacher and {"S1", "S1+S2"} & set(args.arms):
+    if {"S1", "S1+S2"} & set(args.arms):
         teachers[f"S1: {args.teacher_size}"] = bench.scores(Run("teacher", args.teacher_size, "alone", 0))["psnr"]
     if {"S2", "S1+S2"} & set(args.arms):
         quiet = {size: bench.scores(Run("teacher", size, "alone", QUIET_SEED))["psnr"] for size in args.sizes}

@@ -46,19 +46,27 @@ class Scoring:
     sets: Sequence[str]
     levels: Sequence[float]
     limit: int | None = None
+    ssim: bool = False
 
     @property
     def cells(self) -> list[str]:
         """The names of the scores."""
         return [f"{name} {level:g}" for name in self.sets for level in self.levels]
 
-    def psnr(self, restore: Restorer, cells: Collection[str]) -> Scores:
-        """PSNR in dB of each of ``cells``."""
-        scores = {}
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is measured."""
+        return ("psnr", "ssim") if self.ssim else ("psnr",)
+
+    def measure(self, restore: Restorer, cells: Collection[str]) -> dict[str, Scores]:
+        """PSNR in dB, and where it is asked for SSIM, of each of ``cells``."""
+        scores: dict[str, Scores] = {metric: {} for metric in self.metrics}
         for cell in cells:
             name, level = cell.rsplit(" ", 1)
             pictures, noise = pictures_in(self.test / name, self.limit), Noise(sigma=float(level) / 255)
-            scores[cell] = round(evaluate(restore, pictures, noise, RGB_U8, with_ssim=False).psnr, 4)
+            found = evaluate(restore, pictures, noise, RGB_U8, with_ssim=self.ssim)
+            for metric in self.metrics:
+                scores[metric][cell] = round(getattr(found, metric), 4)
         return scores
 
 
@@ -176,11 +184,12 @@ class Runs:
             }
 
         scores: dict[str, Any] = self.note(f"{name}/scores", measure)
-        missing = [cell for cell in scoring.cells if cell not in scores["psnr"]]
+        missing = [cell for cell in scoring.cells if any(cell not in scores.get(m, {}) for m in scoring.metrics)]
         if missing:
-            scores["psnr"] |= scoring.psnr(restorer(weights), missing)
+            for metric, found in scoring.measure(restorer(weights), missing).items():
+                scores[metric] = scores.get(metric, {}) | found
             self.write(f"{name}/scores", scores)
-        return scores | {"psnr": {cell: scores["psnr"][cell] for cell in scoring.cells}}
+        return scores | {metric: {cell: scores[metric][cell] for cell in scoring.cells} for metric in scoring.metrics}
 
 
 def restorer(weights: Path) -> Restorer:
