@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from grainwise.core.errors import BudgetError, InputError
+from grainwise.core.errors import BudgetError, InputError, TrainingError
 from grainwise.data.crops import Batch, NoisyCrops
 from grainwise.networks.gated import GatedNetwork
 from grainwise.networks.vdnet import VDNet
+from grainwise.training.answers import Answers, answer_pool, answers_of, picture_psnr
 from grainwise.training.gating import (
     GateMethod,
     GateSettings,
@@ -22,7 +23,6 @@ from grainwise.training.gating import (
     complexity_loss,
     extreme_labels,
     gate_loop,
-    picture_psnr,
     score,
     train_gate,
 )
@@ -84,7 +84,10 @@ def test_the_method_is_its_definition(labels: str, attention: bool) -> None:
     extremes = extreme_labels(psnr[:, 0], psnr[:, -1], 0.05, 3)
     expected = extremes if labels == "extremes" else cheapest_labels(psnr, 0.05)
     tap = made.tap(batch.noisy)
-    assert torch.equal(method.labels(batch, tap), expected)
+    answers = answers_of(made, batch, ends_only=labels == "extremes")
+    assert torch.equal(method.labels(answers.psnr), expected)
+    known = method(answers, 0)
+    assert all(torch.equal(value, losses[name]) for name, value in known.items())
     logits = made.train().logits(tap)
     torch.testing.assert_close(losses["gate"], F.cross_entropy(logits, expected))
     scale = made.network.macs_per_pixel(made.network.space.widest)
@@ -96,30 +99,38 @@ def test_the_method_is_its_definition(labels: str, attention: bool) -> None:
     assert all(parameter.grad is None for parameter in made.network.parameters())
 
 
-def test_a_gate_learns_what_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def told(made: GatedNetwork, batch: Batch, hard: torch.Tensor) -> Answers:
+    """Answers by which the pictures ``hard`` need the last route, and the others the first."""
+    psnr = torch.full((len(hard), 3), 30.0)
+    psnr[:, 2] += 5 * hard
+    with torch.no_grad():
+        return Answers(made.reading(made.tap(batch.noisy)), psnr, 24 * 24)
+
+
+def test_a_gate_learns_what_can_be_seen() -> None:
     made = gated()
     method = GateMethod(made, GateSettings(budget=15_000, weight=0))
-    monkeypatch.setattr(method, "labels", lambda batch, tap: 2 * (batch.clean.mean((1, 2, 3)) > 0.3).long())
-    monkeypatch.setattr(method, "_count", lambda labels: None)
+
+    def known(batch: Batch) -> Answers:
+        return told(made, batch, batch.clean.mean((1, 2, 3)) > 0.3)
+
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
     for step in range(60):
         optimizer.zero_grad()
-        method(some_batch(16, step), step)["loss"].backward()
+        method(known(some_batch(16, step)), step)["loss"].backward()
         optimizer.step()
     batch = some_batch(64, 1000)
     with torch.no_grad():
         chosen = made.eval().restore(batch.noisy).routes
-    assert (chosen == method.labels(batch, batch.noisy)).float().mean() > 0.95
+    assert (chosen == method.labels(known(batch).psnr)).float().mean() > 0.95
 
 
 @pytest.mark.parametrize("budget", [10_500, 15_000, 30_000])
-def test_the_complexity_loss_pulls_the_mean_cost_to_the_budget(budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_complexity_loss_pulls_the_mean_cost_to_the_budget(budget: float) -> None:
     made = gated()
     method = GateMethod(made, GateSettings(budget=budget, weight=1e4))
-    monkeypatch.setattr(method, "labels", lambda batch, tap: torch.zeros(len(tap), dtype=torch.int64))
-    monkeypatch.setattr(method, "_count", lambda labels: None)
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
-    batch = some_batch(16)
+    batch = told(made, some_batch(16), torch.zeros(16, dtype=torch.bool))
     for step in range(80):
         optimizer.zero_grad()
         losses = method(batch, step)
@@ -141,13 +152,49 @@ def test_a_rare_class_is_told_aloud() -> None:
         method(some_batch(160), 5)
 
 
-def test_classes_that_are_all_there_are_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    method = GateMethod(gated(), GateSettings(budget=15_000, labels="extremes"))
-    monkeypatch.setattr(method, "labels", lambda batch, tap: 2 * (torch.arange(len(tap)) % 2))
+def test_classes_that_are_all_there_are_not_warned_of() -> None:
+    made = gated()
+    method = GateMethod(made, GateSettings(budget=15_000, labels="extremes"))
+    batch = told(made, some_batch(256), torch.arange(256) % 2 == 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for step in range(3):
-            method(some_batch(256, step), step)
+            method(batch, step)
+
+
+def test_without_its_gate_loss_only_the_budget_is_learned() -> None:
+    made = gated()
+    batch = told(made, some_batch(8), torch.arange(8) % 2 == 1)
+    losses = GateMethod(made, GateSettings(budget=15_000, label_weight=0, weight=2))(batch, 0)
+    torch.testing.assert_close(losses["loss"], 2 * losses["complexity"])
+
+
+def test_a_pool_is_answered_once_and_goes_on(tmp_path: Path, data: NoisyCrops) -> None:
+    made, seen = gated(attention=True), []
+    pool = answer_pool(made, data, tmp_path / "a", size=32, count=20, report=lambda *at: seen.append(at))
+    assert seen == [(8, 20), (16, 20), (20, 20)]
+    answer_pool(made, data, tmp_path / "b", size=32, count=8)
+    more = answer_pool(made, data, tmp_path / "b", size=32, count=20)
+    for mine, whole in ((more.answers.psnr, pool.answers.psnr), (more.answers.reading, pool.answers.reading)):
+        assert torch.equal(mine, whole)
+    again = answer_pool(made, data, tmp_path / "a", size=32, count=20, report=lambda *at: pytest.fail("asked again"))
+    assert torch.equal(again.answers.psnr, pool.answers.psnr)
+    drawn = pool.batch(32, 5, (0, 1))
+    assert torch.equal(drawn.psnr, pool.batch(32, 5, (0, 1)).psnr)
+    assert all((row == pool.answers.psnr).all(1).any() for row in drawn.psnr)
+    direct = answers_of(made, data.batch(32, 8, (2**31 + 2, 0)))
+    torch.testing.assert_close(direct.psnr, pool.answers.psnr[:8], atol=1e-3, rtol=0)
+    torch.testing.assert_close(direct.reading, pool.answers.reading[:8])
+    with pytest.raises(InputError, match="the pool holds 20 pictures of 32"):
+        pool.batch(48, 5, (0, 1))
+    with pytest.raises(InputError, match="asked for 21"):
+        pool.batch(32, 21, (0, 1))
+    other = GatedNetwork(made.network, made.routes[:2])
+    with pytest.raises(TrainingError, match="another routes"):
+        answer_pool(other, data, tmp_path / "a", size=32, count=20)
+    (tmp_path / "a").write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        answer_pool(made, data, tmp_path / "a", size=32, count=20)
 
 
 def spread_gate() -> GatedNetwork:
@@ -197,7 +244,14 @@ def test_budgets_that_cannot_be_met_are_refused(tmp_path: Path, data: NoisyCrops
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"budget": 0}, {"budget": 1, "beta": -1}, {"budget": 1, "weight": -1}, {"budget": 1, "labels": "hard"}]
+    "wrong",
+    [
+        {"budget": 0},
+        {"budget": 1, "beta": -1},
+        {"budget": 1, "weight": -1},
+        {"budget": 1, "label_weight": -1},
+        {"budget": 1, "labels": "hard"},
+    ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):

@@ -1,13 +1,12 @@
 """The loop: it learns, it resumes bit for bit, and it says what is wrong."""
 
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from tests.training.killing import assert_same_checkpoints, finish, kill, train_command
 
 from grainwise.core.errors import Cancelled, InputError, TrainingError
 from grainwise.data.crops import NoisyCrops
@@ -45,28 +44,16 @@ def test_a_resumed_run_equals_the_unbroken_one(
 
 
 def test_a_killed_run_resumes_bit_for_bit(pictures: Path, tmp_path: Path) -> None:
-    def command(out: str, *more: str) -> list[str]:
-        settings = [
-            f"data={pictures}", "crops.shares=[1]", "loop.steps=14", "loop.checkpoint_every=1", "hold_out=3",
-            "loop.crops=[[0,32]]", "loop.validate_every=0",
-        ]  # fmt: skip
-        changes = [part for setting in settings for part in ("--set", setting)]
-        base = [sys.executable, "-m", "grainwise", "train", "tiny", "--cache", str(tmp_path / "cache")]
-        return [*base, "--out", str(tmp_path / out), *changes, *more]
-
-    subprocess.run(command("whole"), check=True, capture_output=True, timeout=120)
-    with subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as victim:
-        deadline = time.monotonic() + 100
-        while not (tmp_path / "killed" / "checkpoint.pt").exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        victim.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "killed" / "weights.safetensors").exists()
-    subprocess.run(command("killed", "--resume"), check=True, capture_output=True, timeout=120)
-    states = [torch.load(tmp_path / out / "checkpoint.pt", weights_only=True) for out in ("whole", "killed")]
-    assert states[0]["step"] == states[1]["step"] == 14
-    for part in ("average", "method"):
-        for name, value in states[0][part].items():
-            assert torch.equal(value, states[1][part][name]), name
+    settings = [
+        f"data={pictures}", "crops.shares=[1]", "loop.steps=14", "loop.checkpoint_every=1", "hold_out=3",
+        "loop.crops=[[0,32]]", "loop.validate_every=0",
+    ]  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(train_command("tiny", whole, tmp_path / "cache", settings))
+    kill(train_command("tiny", killed, tmp_path / "cache", settings), (killed / "checkpoint.pt").exists)
+    assert not (killed / "weights.safetensors").exists()
+    finish(train_command("tiny", killed, tmp_path / "cache", settings, "--resume"))
+    assert_same_checkpoints(whole, killed)
 
 
 def test_it_learns(data: NoisyCrops, tmp_path: Path) -> None:

@@ -1,14 +1,11 @@
 """Runs with teachers: they resume bit for bit, refuse another teacher, and leave a network without adapters."""
 
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.training.killing import assert_same_checkpoints, finish, kill, train_command
 from tests.training.students import student
 
 from grainwise.core.errors import Cancelled, TrainingError
@@ -63,28 +60,18 @@ def test_a_resumed_run_with_teachers_equals_the_unbroken_one(
 def test_a_killed_run_of_a_recipe_with_a_teacher_resumes_bit_for_bit(
     pictures: Path, tmp_path: Path, saved: Path
 ) -> None:
-    def command(out: str, *more: str) -> list[str]:
-        settings = [
-            f"data={pictures}", "crops.shares=[1]", "loop.steps=12", "loop.checkpoint_every=1", "hold_out=3",
-            "loop.crops=[[0,32]]", "loop.batch=2", "loop.validate_every=0", "method.teacher_taps=blocks.3=blocks.1",
-            f"method.teacher={saved / 'teacher.safetensors'}", "method.quiet_teacher=default",
-        ]  # fmt: skip
-        changes = [part for setting in settings for part in ("--set", setting)]
-        base = [sys.executable, "-m", "grainwise", "train", "mdrn-tiny", "--cache", str(tmp_path / "cache")]
-        return [*base, "--out", str(tmp_path / out), *changes, *more]
-
-    subprocess.run(command("whole"), check=True, capture_output=True, timeout=120)
-    with subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as victim:
-        deadline = time.monotonic() + 100
-        while not (tmp_path / "killed" / "checkpoint.pt").exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        victim.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "killed" / "weights.safetensors").exists()
-    subprocess.run(command("killed", "--resume"), check=True, capture_output=True, timeout=120)
-    states = [torch.load(tmp_path / out / "checkpoint.pt", weights_only=True) for out in ("whole", "killed")]
-    for part in ("average", "method"):
-        assert all(torch.equal(value, states[1][part][name]) for name, value in states[0][part].items())
-    weights = load_weights(tmp_path / "killed" / "weights.safetensors")
+    settings = [
+        f"data={pictures}", "crops.shares=[1]", "loop.steps=12", "loop.checkpoint_every=1", "hold_out=3",
+        "loop.crops=[[0,32]]", "loop.batch=2", "loop.validate_every=0", "method.teacher_taps=blocks.3=blocks.1",
+        f"method.teacher={saved / 'teacher.safetensors'}", "method.quiet_teacher=default",
+    ]  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(train_command("mdrn-tiny", whole, tmp_path / "cache", settings))
+    kill(train_command("mdrn-tiny", killed, tmp_path / "cache", settings), (killed / "checkpoint.pt").exists)
+    assert not (killed / "weights.safetensors").exists()
+    finish(train_command("mdrn-tiny", killed, tmp_path / "cache", settings, "--resume"))
+    assert_same_checkpoints(whole, killed)
+    weights = load_weights(killed / "weights.safetensors")
     assert weights.network.space.narrowest == weights.network.space.widest
     assert [plan.name for plan in weights.card.plans] == ["best"]
     assert any("teacher teacher.safetensors, taught with cid22" in entry for entry in weights.card.data)

@@ -19,8 +19,10 @@ from torch import nn
 from grainwise.core.errors import InputError, PlanError, UnknownNameError, WeightsError
 from grainwise.core.files import whole_file
 from grainwise.networks.gain_predictor import GainPredictor
+from grainwise.networks.gated import GatedNetwork
 from grainwise.networks.level_estimator import LevelEstimator
 from grainwise.networks.network import Network
+from grainwise.networks.ratios import RatioNetwork
 from grainwise.networks.registry import create_network, name_of
 from grainwise.primitives.channels import ChannelPlan
 
@@ -28,6 +30,8 @@ FORMAT = 1
 SHIPPED = ("default",)
 """Names of the weights inside the package."""
 _PREDICTOR = "predictor."
+_GATE = "gate."
+_NETWORK = "network."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,23 @@ class Weights:
         return {self.network.space.parse(measured.plan): measured for measured in self.card.plans}
 
 
+@dataclass(frozen=True, slots=True)
+class GatedWeights:
+    """A network with a gate and its weights, and the card of the file that they came from.
+
+    Attributes:
+        name: of the file.
+        gated: in evaluation mode, calibrated.
+        card: its plans are the gate's routes.
+        budget: mean multiply-adds per pixel that the gate was calibrated to, gate included.
+    """
+
+    name: str
+    gated: GatedNetwork
+    card: Card
+    budget: float
+
+
 def save_weights(path: Path, network: Network, card: Card, predictor: GainPredictor | None = None) -> None:
     """Write the weights in half precision, with their spec and card, and the predictor's as they are."""
     header = {"network": name_of(network), "config": network.config, "card": asdict(card)}
@@ -103,10 +124,23 @@ def save_estimator(path: Path, estimator: LevelEstimator, card: Card) -> None:
     _write(path, estimator, {"estimator": True, "config": estimator.config, "card": asdict(card)})
 
 
+def save_gated(path: Path, gated: GatedNetwork, card: Card, budget: float) -> None:
+    """Write a network with its gate: the network in half precision, gate and bias as they are, by which routes are chosen."""
+    config = {"routes": [str(plan) for plan in gated.routes], "hidden": gated.gate.inner.out_features, "budget": budget}
+    network = gated.network
+    header = {"network": name_of(network), "config": network.config, "gate": config, "card": asdict(card)}
+    extra = {f"{_GATE}{name}": value for name, value in gated.gate.state_dict().items()}
+    _write(path, network, header, {**extra, f"{_GATE}bias": gated.bias}, prefix=_NETWORK)
+
+
 def _write(
-    path: Path, module: nn.Module, header: dict[str, Any], extra: Mapping[str, torch.Tensor] = MappingProxyType({})
+    path: Path,
+    module: nn.Module,
+    header: dict[str, Any],
+    extra: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    prefix: str = "",
 ) -> None:
-    tensors = {name: value.detach().cpu().half().contiguous() for name, value in module.state_dict().items()}
+    tensors = {prefix + name: value.detach().cpu().half().contiguous() for name, value in module.state_dict().items()}
     tensors |= {name: value.detach().cpu().contiguous() for name, value in extra.items()}
     with whole_file(path) as temporary:
         save_file(tensors, temporary, {"grainwise": json.dumps({"format": FORMAT, **header})})
@@ -131,6 +165,8 @@ def load_weights(name_or_path: str | Path) -> Weights:
     header, tensors = _read(path)
     if "estimator" in header:
         raise WeightsError(f"{path} holds a level estimator, not a network; open it with load_estimator")
+    if "gate" in header:
+        raise WeightsError(f"{path} holds a network with a gate; open it with load_gated")
     try:
         network = create_network(header["network"], header["config"])
         predictor = GainPredictor(**header["predictor"]) if "predictor" in header else None
@@ -147,6 +183,43 @@ def load_weights(name_or_path: str | Path) -> Weights:
     except _LIES as error:
         raise _lie(path, "network", error) from None
     return weights
+
+
+def holds_gate(name_or_path: str | Path) -> bool:
+    """Whether a name or path is that of a network with a gate, which `load_gated` opens; False for what is no such file."""
+    path = Path(name_or_path)
+    return str(name_or_path) not in SHIPPED and path.is_file() and "gate" in _read(path)[0]
+
+
+def load_gated(path: Path) -> GatedWeights:
+    """Load a network with its gate.
+
+    Raises:
+        WeightsError: the file is missing, damaged, not one of grainwise, of a newer version of it, or holds no gate.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file {path}; give the path of a network with a gate")
+    header, tensors = _read(path)
+    if "gate" not in header:
+        raise WeightsError(f"{path} holds no gate; open it with load_weights or load_estimator")
+    try:
+        network = create_network(header["network"], header["config"])
+        if not isinstance(network, RatioNetwork):
+            raise WeightsError(f"{path} has a gate on {header['network']}, which takes none; get it anew")
+        network.load_state_dict(_below(tensors, _NETWORK))
+        config, gate = header["gate"], _below(tensors, _GATE)
+        routes = [network.space.parse(text) for text in config["routes"]]
+        gated = GatedNetwork(network, routes, hidden=config["hidden"])
+        gated.bias.copy_(gate.pop("bias"))
+        gated.gate.load_state_dict(gate)
+        gated.eval().requires_grad_(False)
+        return GatedWeights(path.stem, gated, _card(header["card"]), float(config["budget"]))
+    except _LIES as error:
+        raise _lie(path, "network with a gate", error) from None
+
+
+def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def load_estimator(path: Path) -> tuple[LevelEstimator, Card]:

@@ -51,7 +51,7 @@ class Gated(nn.Module, ABC):
         """The tap of ``x`` [B, 3, H, W] at full width."""
 
     @abstractmethod
-    def _reduced(self, tap: Tensor) -> Tensor:
+    def reading(self, tap: Tensor) -> Tensor:
         """What the gate reads: [B, R], or the pooled tap [B, C] where the gate reduces it itself."""
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Gated(nn.Module, ABC):
 
     def logits(self, tap: Tensor) -> Tensor:
         """The gate's logits [B, E], without the bias."""
-        logits: Tensor = self.gate(self._reduced(tap).float())
+        logits: Tensor = self.gate(self.reading(tap).float())
         return logits
 
     def costs(self, pixels: int) -> Tensor:
@@ -130,7 +130,8 @@ class GatedNetwork(Gated):
         """See `Gated.tap`."""
         return self.network.tap(x, self.network.space.widest)
 
-    def _reduced(self, tap: Tensor) -> Tensor:
+    def reading(self, tap: Tensor) -> Tensor:
+        """See `Gated.reading`."""
         head = self.network.attention
         reduced = pooled(tap) if head is None else head.reduced(tap, self.network.space.widest)
         return reduced.flatten(1)
@@ -165,7 +166,8 @@ class ExtractedGated(Gated):
         assert isinstance(self.stem, RatioNetwork)
         return self.stem.tap(x)
 
-    def _reduced(self, tap: Tensor) -> Tensor:
+    def reading(self, tap: Tensor) -> Tensor:
+        """See `Gated.reading`."""
         assert isinstance(self.stem, RatioNetwork)
         head = self.stem.attention
         return (pooled(tap) if head is None else head.reduced(tap)).flatten(1)

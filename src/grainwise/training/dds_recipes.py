@@ -1,4 +1,4 @@
-"""Recipes of DDS-Net's first stage for its three backbones, each with the settings of its own paper, and small forms of them.
+"""Recipes of DDS-Net for its three backbones, in three stages: with the settings of their papers, and small forms of them.
 
 The paper trains on SIDD; these recipes draw pictures with a camera's noise (`grainwise.data.camera`) in its place.
 """
@@ -6,115 +6,146 @@ The paper trains on SIDD; these recipes draw pictures with a camera's noise (`gr
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from grainwise.data.degraded_crops import CameraCropSettings
+from grainwise.training.dds_stages import GateStage, SlimStage
+from grainwise.training.gating import gate_loop
 from grainwise.training.loop import LoopConfig
-from grainwise.training.recipe import Recipe
+from grainwise.training.recipe import MakesMethod, Recipe
+from grainwise.training.slimming import SlimmingConfig
+from grainwise.training.stages import Training
 from grainwise.training.supernet import StagesSettings, SupernetSettings, VariationalSettings
 
-SMALL_LOOP = LoopConfig(
-    steps=10_000, batch=16, crops=((0, 64),), betas=(0.9, 0.999), weight_decay=0.0, precision="fp32"
+PAPER_LOOP = LoopConfig(
+    crops=((0, 128),),
+    learning_rate=2e-4,
+    warmup=0,
+    weight_decay=0.0,
+    betas=(0.9, 0.999),
+    clip=1e4,
+    precision="fp32",
 )
-"""One CPU core for some hours, for the small forms of DDS-Net's recipes."""
+"""What the papers of the three backbones share."""
+
+BUDGETS = {"vdnet": (20e3, 100e3, 200e3), "danet": (20e3, 100e3, 200e3), "mprnet": (500e3, 1e6, 5e6)}
+"""The three groups of tables I and II, multiply-adds per pixel."""
+
+
+def dds(network: str, method: MakesMethod, loop: LoopConfig, *, lazy: int = 0, **config: Any) -> Recipe:
+    """The recipe of one backbone: stage 1 by ``method`` and ``loop``, then slimming, then a gate for each budget.
+
+    Args:
+        network: its name.
+        method: with the losses of its paper.
+        loop: with the schedule of its paper.
+        lazy: of the search, see `SlimmingConfig`.
+        config: of the network, beside the attention head.
+    """
+    return Recipe(
+        name=f"dds-{network}",
+        data=("train-free",),
+        network=network,
+        config={**config, "attention": True},
+        crops=CameraCropSettings(),
+        validation=CameraCropSettings(),
+        method=method,
+        loop=loop,
+        stages=(
+            Training(name="supernet"),
+            SlimStage(search=SlimmingConfig(lazy=lazy)),
+            GateStage(budgets=BUDGETS[network]),
+        ),
+    )
 
 
 def dds_vdnet() -> Recipe:
-    """DDS-VDNet, stage 1 as the papers of DDS-Net and VDNet have it, on pictures with a camera's noise in place of SIDD.
+    """DDS-VDNet as the papers of DDS-Net and VDNet have it, on pictures with a camera's noise in place of SIDD.
 
     Half of the random plans are drawn as DDS-Net does, half stratified by cost; ``method.sampler=iid`` is the paper alone.
-    VDNet's adaptive limits of the gradient are one fixed limit here.
     """
     epoch = 5_000
-    return Recipe(
-        name="dds-vdnet",
-        data=("train-free",),
-        network="vdnet",
-        config={"base": 32, "attention": True},
-        crops=CameraCropSettings(),
-        validation=CameraCropSettings(),
-        method=VariationalSettings(sampler="mixed", jitter=8, eps2=1e-6, variance="estimated"),
-        loop=LoopConfig(
-            steps=50 * epoch,
-            batch=64,
-            crops=((0, 128),),
-            learning_rate=2e-4,
-            warmup=0,
-            milestones=tuple(epoch * at for at in (10, 20, 25, 30, 35, 40, 45)),
-            weight_decay=0.0,
-            betas=(0.9, 0.999),
-            clip=1e4,
-            precision="fp32",
-        ),
+    milestones = tuple(epoch * at for at in (10, 20, 25, 30, 35, 40, 45))
+    return dds(
+        "vdnet",
+        VariationalSettings(sampler="mixed", jitter=8, eps2=1e-6, variance="estimated"),
+        replace(PAPER_LOOP, steps=50 * epoch, batch=64, milestones=milestones),
+        base=32,
     )
 
 
 def dds_danet() -> Recipe:
-    """DDS-DANet, stage 1 with the loss and the schedule of DANet+ (no critic), on pictures with a camera's noise.
+    """DDS-DANet with the loss and the schedule of DANet+ (no critic), on pictures with a camera's noise.
 
     DANet+ adds pairs of a generator that DANet taught, for which there are no weights here: all pairs are the camera's.
     """
     epoch = 10_000
-    return Recipe(
-        name="dds-danet",
-        data=("train-free",),
-        network="danet",
-        config={"base": 32, "attention": True},
-        crops=CameraCropSettings(),
-        validation=CameraCropSettings(),
-        method=SupernetSettings(distance="summed_l1", sampler="mixed", jitter=8),
-        loop=LoopConfig(
-            steps=70 * epoch,
-            batch=32,
-            crops=((0, 128),),
-            learning_rate=2e-4,
-            warmup=0,
-            milestones=tuple(epoch * at for at in (20, 30, 40, 50, 55, 60, 65)),
-            weight_decay=0.0,
-            betas=(0.9, 0.999),
-            clip=1e4,
-            precision="fp32",
-        ),
+    milestones = tuple(epoch * at for at in (20, 30, 40, 50, 55, 60, 65))
+    return dds(
+        "danet",
+        SupernetSettings(distance="summed_l1", sampler="mixed", jitter=8),
+        replace(PAPER_LOOP, steps=70 * epoch, batch=32, milestones=milestones),
+        base=32,
     )
 
 
 def dds_mprnet() -> Recipe:
-    """DDS-MPRNet, stage 1 with the loss and the schedule of MPRNet's denoiser, on pictures with a camera's noise.
+    """DDS-MPRNet with the loss and the schedule of MPRNet's denoiser, on pictures with a camera's noise.
 
     MPRNet's cosine is not at its end when its run is. Its mixing of pairs (MixUp) is not done here.
     """
     epoch = 6_000
-    return Recipe(
-        name="dds-mprnet",
-        data=("train-free",),
-        network="mprnet",
-        config={"attention": True},
-        crops=CameraCropSettings(),
-        validation=CameraCropSettings(),
-        method=StagesSettings(sampler="mixed", jitter=8),
-        loop=LoopConfig(
-            steps=80 * epoch,
-            batch=16,
-            crops=((0, 128),),
-            learning_rate=2e-4,
-            warmup=3 * epoch,
-            final_rate=0.005,
-            period=117 * epoch,
-            weight_decay=1e-8,
-            betas=(0.9, 0.999),
-            clip=1e4,
-            precision="fp32",
-        ),
+    cosine = replace(PAPER_LOOP, warmup=3 * epoch, final_rate=0.005, period=117 * epoch)
+    return dds(
+        "mprnet",
+        StagesSettings(sampler="mixed", jitter=8),
+        replace(cosine, steps=80 * epoch, batch=16, weight_decay=1e-8),
+        lazy=8,
     )
 
 
+SMALL_LOOP = LoopConfig(
+    steps=6_000,
+    batch=8,
+    crops=((0, 48),),
+    learning_rate=1e-3,
+    warmup=100,
+    final_rate=0.01,
+    weight_decay=0.0,
+    betas=(0.9, 0.999),
+    ema=0.995,
+    checkpoint_every=200,
+    validate_every=1_000,
+)
+"""One CPU core for an hour, in bfloat16: small crops, a higher rate on a cosine that ends."""
+
+SMALL_GATE = replace(
+    gate_loop(epochs=30, epoch=100), learning_rate=1e-3, crops=((0, 96),), checkpoint_every=500, validate_every=0
+)
+"""A gate whose pictures were answered before: seconds."""
+
+SMALL_CONFIG: dict[str, dict[str, Any]] = {
+    "mprnet": {"base": 16, "step": 8, "step_full": 8, "ratios": [0.5, 1.5]},
+}
+SMALL_CHANGES: dict[str, dict[str, Any]] = {"mprnet": {"batch": 4}}
+SMALL_BUDGETS = {**BUDGETS, "mprnet": (200e3, 400e3, 600e3)}
+
+
 def dds_small(full: Callable[[], Recipe]) -> Recipe:
-    """A narrower form of one of DDS-Net's recipes with a shorter run of smaller crops; everything else is the same."""
+    """A recipe of DDS-Net for a CPU core: the same method, a short run of small crops. MPRNet is narrower too."""
     recipe = full()
-    config = {**recipe.config, "base": 16, "ratios": [0.5, 1.5]}
-    if recipe.network == "mprnet":
-        config |= {"step": 8, "step_full": 8}
-    loop = replace(SMALL_LOOP, learning_rate=recipe.loop.learning_rate, clip=recipe.loop.clip)
-    return replace(recipe, name=f"{recipe.name}-small", config=config, loop=loop)
+    network = recipe.network
+    return replace(
+        recipe,
+        name=f"{recipe.name}-small",
+        config={**recipe.config, **SMALL_CONFIG.get(network, {})},
+        loop=replace(SMALL_LOOP, clip=recipe.loop.clip, **SMALL_CHANGES.get(network, {})),
+        stages=(
+            Training(name="supernet"),
+            SlimStage(search=SlimmingConfig(lazy=8), crops=32, timed_size=128),
+            GateStage(budgets=SMALL_BUDGETS[network], routes=8, pool=768, loop=SMALL_GATE),
+        ),
+    )
 
 
 _WHOLE = (dds_vdnet, dds_danet, dds_mprnet)

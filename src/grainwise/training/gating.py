@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grainwise.core.errors import BudgetError, InputError
-from grainwise.data.crops import Batch, Batches
+from grainwise.data.crops import Batch
 from grainwise.networks.gated import Gated, GatedNetwork
 from grainwise.primitives.gate import choose_route, expected_cost
-from grainwise.training.loop import LoopConfig, Report, train
+from grainwise.training.answers import Answers, answers_of, picture_psnr
+from grainwise.training.loop import LoopConfig, Report, Source, train
 
 Labels = Literal["extremes", "cheapest_within_beta"]
 
@@ -45,6 +46,7 @@ class GateSettings:
             "cheapest_within_beta": the cheapest route that loses at most ``beta`` against the last one.
         beta: PSNR in dB that makes a picture hard.
         weight: of the complexity loss.
+        label_weight: of the gate loss; 0 is the paper's ablation without it (table V), which leaves the budget alone.
         per_picture: square the distance to the budget of every picture, not that of the batch's mean. It pulls every picture to
             the budget, against its label.
     """
@@ -53,6 +55,7 @@ class GateSettings:
     labels: Labels = "cheapest_within_beta"
     beta: float = 0.2
     weight: float = 1.0
+    label_weight: float = 1.0
     per_picture: bool = False
 
     def __post_init__(self) -> None:
@@ -61,8 +64,8 @@ class GateSettings:
         Raises:
             InputError: a budget that is not positive, unknown labels, or a negative beta or weight.
         """
-        if not self.budget > 0 or self.beta < 0 or self.weight < 0:
-            raise InputError(f"budget is above 0, beta and weight are at least 0, got {self}")
+        if not self.budget > 0 or min(self.beta, self.weight, self.label_weight) < 0:
+            raise InputError(f"budget is above 0, beta and the weights are at least 0, got {self}")
         if self.labels not in get_args(Labels):
             raise InputError(f"labels is one of {', '.join(get_args(Labels))}, got {self.labels!r}")
 
@@ -92,12 +95,6 @@ def gate_loop(*, epochs: int = 30, epoch: int = 1000, seed: int = 0) -> LoopConf
     )
 
 
-def picture_psnr(output: Tensor, clean: Tensor) -> Tensor:
-    """PSNR in dB of each picture [B, 3, H, W], clipped to [0, 1] and not rounded: [B]; at most 100."""
-    error = (output.float().clamp(0, 1) - clean).square().mean((1, 2, 3))
-    return -10 * error.clamp(min=1e-10).log10()
-
-
 def extreme_labels(least: Tensor, greatest: Tensor, beta: float, routes: int) -> Tensor:
     """Eq. 12: the last route where the largest sub-network gains more than ``beta``, else the first; PSNRs and result [B]."""
     return torch.where(greatest - least > beta, routes - 1, 0)
@@ -124,7 +121,9 @@ def complexity_loss(logits: Tensor, costs: Tensor, budget: float, scale: float, 
 
 
 class GateMethod(nn.Module):
-    """Maps a batch to the losses of a gate; only the gate learns, the supernet is not part of this module.
+    """Maps a batch, or what is known of one already, to the losses of a gate.
+
+    Only the gate learns; the supernet is not part of this module.
 
     Args:
         gated: the supernet with its gate.
@@ -141,35 +140,30 @@ class GateMethod(nn.Module):
         self.seen = torch.zeros(len(gated.routes), dtype=torch.int64)
         self._warned = False
 
-    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def forward(self, batch: Batch | Answers, step: int) -> dict[str, Tensor]:
         """``loss`` is ``gate`` + weight * ``complexity``; ``cost`` is the batch's mean expected cost, for the log."""
-        gated = self._gated[0].to(batch.noisy.device).train()
-        with torch.no_grad():
-            tap = gated.tap(batch.noisy)
-            labels = self.labels(batch, tap)
+        gated = self._gated[0]
+        if isinstance(batch, Batch):
+            ends = self.settings.labels == "extremes"
+            gated.to(batch.noisy.device)
+            batch = answers_of(gated, batch, ends_only=ends)
+        labels = self.labels(batch.psnr)
         self._count(labels)
-        logits = gated.logits(tap)
-        costs = gated.costs(batch.noisy.shape[2] * batch.noisy.shape[3])
+        logits = gated.train().gate(batch.reading)
+        costs = gated.costs(batch.pixels).to(logits.device)
         settings = self.settings
         losses = {
             "gate": F.cross_entropy(logits, labels),
             "complexity": complexity_loss(logits, costs, settings.budget, self.scale, per_picture=settings.per_picture),
         }
-        total = losses["gate"] + settings.weight * losses["complexity"]
+        total = settings.label_weight * losses["gate"] + settings.weight * losses["complexity"]
         return {"loss": total, **losses, "cost": expected_cost(logits.detach(), costs).mean()}
 
-    def labels(self, batch: Batch, tap: Tensor) -> Tensor:
-        """The route that each picture of the batch needs, [B]."""
-        gated = self._gated[0]
-        last = len(gated.routes) - 1
-
-        def reached(route: int) -> Tensor:
-            routes = torch.full((len(tap),), route, device=tap.device)
-            return picture_psnr(gated.finish(routes, tap, batch.noisy), batch.clean)
-
+    def labels(self, psnr: Tensor) -> Tensor:
+        """The route that each picture needs, [B], by the PSNR of every route, [B, E]."""
         if self.settings.labels == "extremes":
-            return extreme_labels(reached(0), reached(last), self.settings.beta, last + 1)
-        return cheapest_labels(torch.stack([reached(route) for route in range(last + 1)], 1), self.settings.beta)
+            return extreme_labels(psnr[:, 0], psnr[:, -1], self.settings.beta, psnr.shape[1])
+        return cheapest_labels(psnr, self.settings.beta)
 
     def shares(self) -> Tensor:
         """The share of each class among all labels so far, [E]."""
@@ -195,13 +189,23 @@ def train_gate(
     gated: GatedNetwork,
     settings: GateSettings,
     config: LoopConfig,
-    batches: Batches,
+    batches: Source,
     out: Path,
     *,
     resume: bool = False,
     report: Report | None = None,
 ) -> GateMethod:
     """Train the gate of ``gated`` in place, by the loop of all trainings; see `gate_loop` for the paper's settings.
+
+    Args:
+        gated: the supernet with its gate.
+        settings: see `GateSettings`.
+        config: of the loop.
+        batches: pictures, which every route of the labels then restores at every step, as the paper does; or what is known
+            of some, see `grainwise.training.answers.AnswerPool`.
+        out: the folder of the run.
+        resume: go on from the checkpoint in ``out``.
+        report: see `grainwise.training.loop.train`.
 
     Raises:
         BudgetError: the budget is below the cheapest route.

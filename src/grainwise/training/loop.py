@@ -11,17 +11,30 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from grainwise.core.errors import Cancelled, InputError, TrainingError
 from grainwise.core.files import whole_file
-from grainwise.data.crops import Batch, Batches
 from grainwise.training.optimizers import OptimizerName, optimizers_of
 
 CHECKPOINT = "checkpoint.pt"
+
+
+class Lesson(Protocol):
+    """What a step learns from: the loop moves it to its device and hands it to the method."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on ``device``."""
+
+
+class Source(Protocol):
+    """Makes what the steps learn from, such as `grainwise.data.crops.Batches`."""
+
+    def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Lesson:
+        """``count`` examples of ``size`` pixels a side; the same arguments give the same batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +146,7 @@ def check_libraries() -> None:
 def train(
     config: LoopConfig,
     method: nn.Module,
-    data: Batches,
+    data: Source,
     out: Path,
     *,
     resume: bool = False,
@@ -165,7 +178,7 @@ class _Run:
         self,
         config: LoopConfig,
         method: nn.Module,
-        data: Batches,
+        data: Source,
         out: Path,
         validate: Validate | None,
         report: Report | None,
@@ -211,7 +224,7 @@ class _Run:
 
     def _steps(self, ahead: ThreadPoolExecutor) -> None:
         config = self.config
-        upcoming: Future[Batch] = ahead.submit(self._batch, self.step)
+        upcoming: Future[Lesson] = ahead.submit(self._batch, self.step)
         while self.step < config.steps:
             start = time.perf_counter()
             batch = upcoming.result().to(self.accelerator.device)
@@ -228,13 +241,13 @@ class _Run:
                 self._save()
             self._tell(losses)
 
-    def _batch(self, step: int) -> Batch:
+    def _batch(self, step: int) -> Lesson:
         """The share of this process of the batch of ``step``."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         count = self.config.batch // world + (rank < self.config.batch % world)
         return self.data.batch(self.config.crop_size(step), count, (self.config.seed, step, rank))
 
-    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+    def _learn(self, batch: Lesson) -> dict[str, Tensor]:
         config = self.config
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:

@@ -9,6 +9,7 @@ from grainwise.data.corpus import Corpus
 from grainwise.data.crops import Batches, NoisyCropSettings
 from grainwise.networks.network import Network
 from grainwise.training.loop import LoopConfig
+from grainwise.training.stages import Stage, Training
 from grainwise.training.supernet import SupernetSettings
 
 
@@ -52,6 +53,7 @@ class Recipe:
         method: what teaches the network.
         loop: how long and how fast.
         predictor_crops: noisy crops to fit a gain predictor to (`grainwise.training.routing`); 0 for none.
+        stages: of the run, in their order; each but the first needs what an earlier one left.
     """
 
     name: str
@@ -65,3 +67,4 @@ class Recipe:
     method: MakesMethod = field(default_factory=SupernetSettings)
     loop: LoopConfig = field(default_factory=LoopConfig)
     predictor_crops: int = 0
+    stages: tuple[Stage, ...] = (Training(),)

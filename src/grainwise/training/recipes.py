@@ -185,6 +185,8 @@ def _changed(settings: Any, path: list[str], value: str, key: str) -> Any:  # no
     if path[0] not in names:
         raise UnknownNameError("setting", key, names)
     old = getattr(settings, path[0])
+    if isinstance(old, tuple) and old and is_dataclass(old[0]):
+        return replace(settings, **{path[0]: _changed_one_of(old, path, value, key)})
     if len(path) > 1:
         if not is_dataclass(old):
             raise UnknownNameError("setting", key, [path[0]])
@@ -193,6 +195,14 @@ def _changed(settings: Any, path: list[str], value: str, key: str) -> Any:  # no
         raise InputError(f"{key} is a group of settings; change one of {', '.join(f.name for f in fields(old))}")
     kind = typing.get_type_hints(type(settings))[path[0]]
     return replace(settings, **{path[0]: _read(value, kind, key)})
+
+
+def _changed_one_of(parts: tuple[Any, ...], path: list[str], value: str, key: str) -> tuple[Any, ...]:
+    """Named settings in a row, the one that ``path`` names changed: ``stages.slim.crops``."""
+    names = [part.name for part in parts]
+    if len(path) < 3 or path[1] not in names:
+        raise UnknownNameError("setting", key, [f"{path[0]}.{name}" for name in names])
+    return tuple(_changed(part, path[2:], value, key) if part.name == path[1] else part for part in parts)
 
 
 def _read(text: str, kind: Any, key: str) -> Any:  # noqa: ANN401 -- the kind decides

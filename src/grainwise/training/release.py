@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,9 +17,11 @@ from grainwise.primitives.channels import ChannelPlan
 from grainwise.training.distillation import TeachingSettings
 from grainwise.training.held_out import HeldOut
 from grainwise.training.loop import Result
-from grainwise.training.recipe import Recipe
 from grainwise.training.routing import families_of, fit
 from grainwise.training.samplers import plans_within
+
+if TYPE_CHECKING:
+    from grainwise.training.recipe import Recipe
 
 FREE = "CC BY-SA 4.0"
 """The licence of weights that free pictures alone have taught."""
@@ -58,7 +61,7 @@ def recommended_plans(network: Network, held_out: HeldOut) -> tuple[MeasuredPlan
 
 
 def release(
-    recipe: Recipe,
+    recipe: "Recipe",
     network: Network,
     result: Result,
     batches: Batches,

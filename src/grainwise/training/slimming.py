@@ -79,11 +79,21 @@ class SlimmingConfig:
 
 @dataclass(frozen=True, slots=True)
 class SlimmingProgress:
-    """Where a search stands: routes found, trials made, and the shares of the way, 0 to 1, that it has gone."""
+    """Where a search stands.
+
+    Attributes:
+        routes: found so far.
+        trials: made so far, and before a resumption.
+        share: of the way that it has gone, 0 to 1.
+        psnr: of the last route.
+        seconds_left: about, by the way gone since it was started or resumed; None before the first step.
+    """
 
     routes: int
     trials: int
     share: float
+    psnr: float
+    seconds_left: float | None
 
 
 Report = Callable[[SlimmingProgress], object]
@@ -106,7 +116,7 @@ def slim(
         judge: scores its sub-networks.
         config: see `SlimmingConfig`.
         out: the folder of the search.
-        latency: measures or predicts seconds; needed for "drop_per_second", and noted in the routes where given.
+        latency: measures or predicts seconds: of every trial for "drop_per_second", which needs it, else of every route.
         resume: go on from the state in ``out``.
         report: called after each trial.
 
@@ -172,10 +182,12 @@ class _Search:
         self.trials: dict[str, tuple[float, float | None]] = {}
         self.known: dict[str, float] = {}
         self.count = 0
+        self.began, self.share_before = time.perf_counter(), 0.0
 
     def start(self, resume: bool) -> None:
         if resume:
             self._load()
+            self.share_before = self._share()
         elif self.path.exists():
             raise TrainingError(f"{self.path.parent} holds a search already; resume it, or choose another folder")
         else:
@@ -227,20 +239,31 @@ class _Search:
 
     def _try(self, plan: ChannelPlan) -> tuple[float, float | None]:
         self.count += 1
-        return self.judge.psnr(self.network, plan), None if self.latency is None else self.latency(plan)
+        latency = self.latency if self.config.criterion == "drop_per_second" else None
+        return self.judge.psnr(self.network, plan), None if latency is None else latency(plan)
 
     def _add(self, plan: ChannelPlan, psnr: float, seconds: float | None) -> None:
+        if seconds is None and self.latency is not None:
+            seconds = self.latency(plan)
         ssim = self.judge.ssim(self.network, plan)
         self.routes.append(Route(plan, self.network.macs_per_pixel(plan), psnr, ssim, seconds))
         self._save()
         self._tell()
 
     def _tell(self) -> None:
-        if self.report is not None:
-            space, now = self.network.space, self.routes[-1].plan
-            whole = sum(dim.widest - dim.narrowest for dim in space.dims)
-            gone = sum(dim.widest - now[dim.name] for dim in space.dims)
-            self.report(SlimmingProgress(len(self.routes), self.count, gone / max(1, whole)))
+        if self.report is None:
+            return
+        share, left = self._share(), None
+        if share > self.share_before:
+            pace = (time.perf_counter() - self.began) / (share - self.share_before)
+            left = pace * (1 - share)
+        self.report(SlimmingProgress(len(self.routes), self.count, share, self.routes[-1].psnr, left))
+
+    def _share(self) -> float:
+        """The channels that are gone, of all that will be."""
+        space, now = self.network.space, self.routes[-1].plan
+        whole = sum(dim.widest - dim.narrowest for dim in space.dims)
+        return sum(dim.widest - now[dim.name] for dim in space.dims) / max(1, whole)
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must not change between a search and its continuation."""

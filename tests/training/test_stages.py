@@ -1,0 +1,143 @@
+"""Stages of a recipe: chosen by name, each goes on where it was killed, and all end with the same files."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.training.killing import assert_same_checkpoints, finish, kill, train_command
+
+from grainwise.core.errors import InputError, TrainingError, UnknownNameError
+from grainwise.networks.checkpoint import load_gated
+from grainwise.training.dds_stages import GATED, POOL
+from grainwise.training.recipes import corpora, get_recipe, network_of
+from grainwise.training.slimming import ROUTES, STATE
+from grainwise.training.stages import WEIGHTS, Run, Told, chosen_stages, run_stages
+
+pytest.importorskip("accelerate")
+pytest.importorskip("tensorboard")
+
+RECIPE = "dds-vdnet-small"
+
+
+def settings(pictures: Path) -> list[str]:
+    """All three stages in seconds."""
+    return [
+        f"data={pictures}", "hold_out=3", "crops.shares=[1]", "validation.shares=[1]",
+        'config={"base":8,"ratios":[1,2],"tied":true,"attention":true}', "loop.device=cpu", "loop.precision=fp32",
+        "loop.steps=12", "loop.batch=2", "loop.crops=[[0,32]]", "loop.checkpoint_every=1", "loop.validate_every=0",
+        "stages.slim.crops=8", "stages.slim.size=32", "stages.slim.timed_size=16", "stages.slim.search.group=8",
+        "stages.gate.budgets=[14000,20000]", "stages.gate.routes=4", "stages.gate.pool=40", "stages.gate.calibration=8",
+        "stages.gate.loop.crops=[[0,32]]", "stages.gate.loop.steps=30", "stages.gate.loop.batch=8",
+        "stages.gate.loop.checkpoint_every=10", "stages.gate.loop.device=cpu",
+    ]  # fmt: skip
+
+
+def routes_of(run: Path) -> list[dict[str, object]]:
+    """The routing space without the measured seconds, which are never the same."""
+    routes = json.loads((run / "slim" / ROUTES).read_text())["routes"]
+    assert all(route.pop("seconds") > 0 for route in routes)
+    return routes
+
+
+def test_every_stage_that_is_killed_goes_on_and_ends_the_same(pictures: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def command(out: Path, *more: str) -> list[str]:
+        return train_command(RECIPE, out, tmp_path / "cache", settings(pictures), "--stages", "all", *more)
+
+    finish(command(whole))
+    kill(command(killed), (killed / "supernet" / "checkpoint.pt").exists)
+    assert not (killed / "supernet" / WEIGHTS).exists()
+    kill(command(killed, "--resume"), (killed / "slim" / STATE).exists)
+    assert not (killed / "slim" / ROUTES).exists()
+    kill(command(killed, "--resume"), (killed / "gate" / POOL).exists)
+    assert not (killed / "gate" / "14k" / GATED).exists()
+    finish(command(killed, "--resume"))
+    assert_same_checkpoints(whole / "supernet", killed / "supernet")
+    assert routes_of(whole) == routes_of(killed)
+    for budget in ("14k", "20k"):
+        assert_same_checkpoints(whole / "gate" / budget, killed / "gate" / budget)
+        one, other = (load_file(run / "gate" / budget / GATED) for run in (whole, killed))
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+        assert load_gated(killed / "gate" / budget / GATED).gated.routes
+
+
+def make_run(pictures: Path, tmp_path: Path, told: list[Told], *more: str) -> Run:
+    recipe = get_recipe(RECIPE, [*settings(pictures), *more])
+    return Run(
+        recipe=recipe,
+        out=tmp_path / "run",
+        make_corpora=lambda report: corpora(recipe, tmp_path / "cache", report),
+        make_network=lambda: network_of(recipe),
+        command=f"grainwise train {RECIPE}",
+        commit="one",
+        tell=told.append,
+    )
+
+
+def test_stages_one_by_one(pictures: Path, tmp_path: Path) -> None:
+    told: list[Told] = []
+    run = make_run(pictures, tmp_path, told, "loop.steps=2")
+    first, second, third = run.recipe.stages
+    with pytest.raises(TrainingError, match="run the stage supernet before"):
+        run_stages([second], run, resume=False)
+    run_stages([first], run, resume=False)
+    with pytest.raises(TrainingError, match="holds a run already"):
+        run_stages([first], run, resume=False)
+    with pytest.raises(TrainingError, match="run the stage slim before"):
+        run_stages([third], run, resume=False)
+    run_stages([second], run, resume=False)
+    shares = [one.done / one.total for one in told if one.stage == "slim" and one.words != "done"]
+    assert shares == sorted(shares)
+    assert any(one.seconds_left is not None for one in told if one.stage == "slim")
+    run_stages(run.recipe.stages, run, resume=True)
+    lines = [one.line for one in told if one.line]
+    assert [line for line in lines if line.endswith("done before")] == ["supernet: done before", "slim: done before"]
+    loaded = load_gated(run.out / "gate" / "14k" / GATED)
+    assert loaded.budget == 14_000
+    assert len(loaded.card.plans) == len(loaded.gated.routes) > 1
+    assert "held-out crops" in loaded.card.notes
+    assert loaded.card.commit == "one"
+    other = make_run(pictures, tmp_path, told, 'config={"base":8,"attention":true}')
+    with pytest.raises(TrainingError, match="give the settings that it was trained with"):
+        other.trained("supernet")
+
+
+def test_nothing_to_resume(pictures: Path, tmp_path: Path) -> None:
+    run = make_run(pictures, tmp_path, [])
+    with pytest.raises(TrainingError, match="no checkpoint to resume"):
+        run_stages(run.recipe.stages, run, resume=True)
+
+
+def test_later_stages_run_in_one_process(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(pictures, tmp_path, [])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="the stage slim runs in 1 process, got 2"):
+        run_stages(run.recipe.stages, run, resume=False)
+
+
+def test_stages_are_chosen_by_name() -> None:
+    recipe = get_recipe(RECIPE)
+    names = [stage.name for stage in recipe.stages]
+    assert names == ["supernet", "slim", "gate"]
+    assert chosen_stages(recipe, "all") == recipe.stages
+    assert chosen_stages(recipe, "") == recipe.stages[:1]
+    assert chosen_stages(recipe, "gate, slim") == recipe.stages[1:]
+    with pytest.raises(UnknownNameError, match="Did you mean slim"):
+        chosen_stages(recipe, "slimm")
+    assert [stage.name for stage in get_recipe("default").stages] == ["training"]
+
+
+def test_settings_of_stages_are_changed_by_name() -> None:
+    recipe = get_recipe(RECIPE, ["stages.slim.search.group=8", "stages.gate.beta=0.5", "stages.gate.loop.steps=7"])
+    assert recipe.stages[1].search.group == 8
+    assert recipe.stages[2].beta == 0.5
+    assert recipe.stages[2].loop.steps == 7
+    assert recipe.stages[0] == get_recipe(RECIPE).stages[0]
+    for wrong in ("stages=1", "stages.slim=1", "stages.slimm.crops=1", "stages.slim.crop=1"):
+        with pytest.raises(UnknownNameError, match="setting"):
+            get_recipe(RECIPE, [wrong])
+    with pytest.raises(InputError, match="whole number"):
+        get_recipe(RECIPE, ["stages.slim.crops=many"])
