@@ -79,7 +79,7 @@ def make_run(pictures: Path, tmp_path: Path, told: list[Told], *more: str) -> Ru
 
 def test_stages_one_by_one(pictures: Path, tmp_path: Path) -> None:
     told: list[Told] = []
-    run = make_run(pictures, tmp_path, told, "loop.steps=2")
+    run = make_run(pictures, tmp_path, told)
     first, second, third = run.recipe.stages
     with pytest.raises(TrainingError, match="run the stage supernet before"):
         run_stages([second], run, resume=False)

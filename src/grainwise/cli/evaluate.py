@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from grainwise.cli.options import Budget, Device, Dtype, Json, Model
+from grainwise.cli.options import Device, Dtype, Json, Model
 
 if TYPE_CHECKING:
     from grainwise.cli.real_sets import RealSet
@@ -25,7 +25,12 @@ def evaluate(
         str | None, typer.Option(help="gaussian:25 (255 sigma) for clean pictures; real for SET:FOLDER, the default.")
     ] = None,
     model: Model = "default",
-    budget: Budget = "balanced",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="fast, balanced, best, or MACs/px such as 50k or 0.2M.", show_default="balanced; a gate has its own"
+        ),
+    ] = None,
     protocol: Annotated[
         str, typer.Option(help="rgb-u8, rgb-u8-clipped, rgb-u8-truncated or y-bt601:BORDER.")
     ] = "rgb-u8",
@@ -41,11 +46,9 @@ def evaluate(
 ) -> int:
     """Measure a model on pictures: PSNR, SSIM, seconds. Real noise is always restored blind."""
     from grainwise.cli.real_sets import RealSet, pairs_of, real_set
-    from grainwise.cli.restorers import pictures_in, restorer_of
+    from grainwise.cli.restorers import Account, find_denoiser, pictures_in
     from grainwise.evaluation import measure
     from grainwise.evaluation.protocol import get_protocol, parse_noise
-    from grainwise.runtime.budget import choose_plan
-    from grainwise.runtime.denoiser import Denoiser
 
     chosen = get_protocol(protocol)
     real = real_set(data)
@@ -53,12 +56,13 @@ def evaluate(
         real = RealSet("pairs", Path(data))
     _check(real, noise, protocol, limit, submission, rows, as_json)
     synthetic = None if real is not None else parse_noise(noise or "")
-    denoiser = Denoiser.from_pretrained(model, device=device, dtype=dtype)  # type: ignore[arg-type]
-    choice = choose_plan(denoiser.weights, budget)
-    restore = restorer_of(denoiser, budget, blind=blind or real is not None)
+    denoiser = find_denoiser(model, device=device, dtype=dtype)
+    account = Account(denoiser, budget, blind=blind or real is not None)
+    restore = account.restore
     line: dict[str, Any]
     if submission is not None and real is not None:
-        line = _submit(real, submission, restore, method=f"grainwise {model} {choice.plan}")
+        way = "gate" if account.gated else account.choice.plan
+        line = _submit(real, submission, restore, method=f"grainwise {model} {way}")
     elif real is not None:
         name = real.folder.resolve().name if real.name == "pairs" else real.name
         result, before = measure.evaluate_with_input(restore, pairs_of(real, limit), chosen, noise="real", data=name)
@@ -72,8 +76,7 @@ def evaluate(
     line |= {
         "model": model,
         "blind": blind or real is not None,
-        "plan": str(choice.plan),
-        "macs_per_pixel": choice.measured.macs_per_pixel,
+        **account.to_json(),
         "device": str(denoiser.device),
         "dtype": str(denoiser.dtype).removeprefix("torch."),
     }

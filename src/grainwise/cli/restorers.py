@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from grainwise.runtime.blind import BlindDenoiser
     from grainwise.runtime.denoiser import Denoiser
 
 ALLOCATOR = "mallopt M_MMAP_THRESHOLD=1GiB M_TRIM_THRESHOLD=2GiB"
@@ -41,3 +42,71 @@ def restorer_of(
         return denoiser(noisy, budget, sigma=None if blind else sigma)  # type: ignore[return-value]
 
     return restore
+
+
+def find_denoiser(model: str, *, device: str, dtype: str) -> "Denoiser | BlindDenoiser":
+    """The denoiser of a model: one that is told the noise level, or a blind one, with a gate or without.
+
+    Raises:
+        UnknownNameError, WeightsError: no such weights, or a damaged file.
+        InputError: a device or dtype that is not there, or a network that is no denoiser.
+    """
+    from grainwise.networks.checkpoint import holds_gate, load_weights
+    from grainwise.runtime.blind import BlindDenoiser
+    from grainwise.runtime.denoiser import Denoiser
+
+    if holds_gate(model):
+        return BlindDenoiser.from_pretrained(model, device=device, dtype=dtype)  # type: ignore[arg-type]
+    weights = load_weights(model)
+    kind = Denoiser if weights.network.facts.needs_sigma else BlindDenoiser
+    return kind(weights, device=device, dtype=dtype)  # type: ignore[arg-type]
+
+
+class Account:
+    """What a model did with the pictures of a set, picture by picture."""
+
+    def __init__(self, denoiser: "Denoiser | BlindDenoiser", budget: str | None, *, blind: bool) -> None:
+        """Choose the plan, where there is no gate to do so.
+
+        Raises:
+            BudgetError: a budget that cannot be read or met, or one for a gate.
+        """
+        from grainwise.networks.checkpoint import Weights
+        from grainwise.runtime.budget import choose_plan
+        from grainwise.runtime.denoiser import Denoiser
+
+        self.denoiser, self.budget = denoiser, budget
+        self.plans: dict[str, int] = {}
+        self.cost, self.pixels, self.seconds, self.seconds_gate = 0.0, 0, 0.0, 0.0
+        self.gated = not isinstance(denoiser.weights, Weights)
+        if isinstance(denoiser.weights, Weights):
+            self.choice = choose_plan(denoiser.weights, budget or "balanced")
+        self.told = restorer_of(denoiser, budget or "balanced", blind=blind) if isinstance(denoiser, Denoiser) else None
+
+    def restore(self, noisy: "npt.NDArray[Any]", sigma: float) -> "npt.NDArray[Any]":
+        """The restorer under test."""
+        from grainwise.runtime.blind import BlindDenoiser
+
+        if self.told is not None:
+            return self.told(noisy, sigma)
+        assert isinstance(self.denoiser, BlindDenoiser)
+        result = self.denoiser.restore(noisy, self.budget)
+        pixels = noisy.shape[0] * noisy.shape[1]
+        self.plans[str(result.plan)] = self.plans.get(str(result.plan), 0) + 1
+        self.cost += result.macs_per_pixel * pixels
+        self.pixels += pixels
+        self.seconds += result.seconds
+        self.seconds_gate += result.seconds_gate
+        return result.image  # type: ignore[return-value]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plan and cost; of a gate the routes taken, and the seconds of network and gate."""
+        if not self.gated:
+            return {"plan": str(self.choice.plan), "macs_per_pixel": self.choice.measured.macs_per_pixel}
+        return {
+            "plan": None,
+            "plans": self.plans,
+            "macs_per_pixel": self.cost / max(1, self.pixels),
+            "seconds_network": self.seconds,
+            "seconds_gate": self.seconds_gate,
+        }

@@ -166,7 +166,9 @@ def load_weights(name_or_path: str | Path) -> Weights:
     if "estimator" in header:
         raise WeightsError(f"{path} holds a level estimator, not a network; open it with load_estimator")
     if "gate" in header:
-        raise WeightsError(f"{path} holds a network with a gate; open it with load_gated")
+        raise WeightsError(
+            f"{path} holds a network with a gate; open it with load_gated, or measure it with grainwise evaluate"
+        )
     try:
         network = create_network(header["network"], header["config"])
         predictor = GainPredictor(**header["predictor"]) if "predictor" in header else None

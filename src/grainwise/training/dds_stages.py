@@ -146,6 +146,10 @@ class GateStage:
         if not path.is_file():
             raise TrainingError(f"there is no {path}; run the stage {self.slimmed} before")
         routes = RoutingSpace.load(path, network).thinned(self.routes)
+        if len(routes) < 2:
+            raise TrainingError(
+                f"no plan in {path} restores better than its cheapest one; train the supernet for longer"
+            )
         fresh = run.recipe.crops.build(run.corpora[0])
         size = self.loop.crop_size(self.loop.steps)
         apart = self.held_out(run, size)
