@@ -52,7 +52,7 @@ def test_small_recipes_keep_the_method_and_are_small(name: str) -> None:
 
 def test_the_three_stages_in_a_row(tmp_path: Path, data: NoisyCrops) -> None:
     small = {"base": 8, "ratios": [1, 2], "tied": True, "attention": True}
-    recipe = get_recipe("dds-vdnet-small", ["method.variance=known", "method.eps2=1e-4", "loop.learning_rate=3e-3"])
+    recipe = get_recipe("dds-vdnet-small", ["method.variance=known", "method.eps2=1e-4", "loop.learning_rate=1e-3"])
     recipe = replace(recipe, config=small, crops=NoisyCropSettings(sigma=(0.1, 0.1), shares=(1.0,), grey=0.0))
     loop = replace(
         recipe.loop, steps=40, batch=4, crops=((0, 32),), warmup=5, ema=0.0, device="cpu", checkpoint_every=40

@@ -79,7 +79,7 @@ def test_distances_have_their_zero_and_closed_form() -> None:
     assert DISTANCES["log_mse"](x, x + 0.1) == pytest.approx(math.log(0.01 + 1e-5), rel=1e-4)
 
 
-@pytest.mark.parametrize("wrong", [{"subnets": 1}, {"distance": "l3"}, {"clean_share": 2}, {"sampler": "even"}])
+@pytest.mark.parametrize("wrong", [{"subnets": 0}, {"distance": "l3"}, {"clean_share": 2}, {"sampler": "even"}])
 def test_wrong_settings_are_refused(network: HalfUNet, wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
         SupernetSettings(**wrong).build(network, seed=0)
@@ -110,3 +110,13 @@ def test_the_clean_picture_may_have_a_share(network: HalfUNet, data: NoisyCrops)
 def test_a_network_of_one_width_has_nothing_to_sample() -> None:
     with pytest.raises(InputError, match="nothing to sample"):
         PlanSampler(HalfUNet(widths=((16,), (16,)), blocks=(1, 1)))
+
+
+def test_one_sub_network_is_a_static_training(network: HalfUNet, data: NoisyCrops) -> None:
+    batch = data.batch(32, 2, (0, 0))
+    losses = SupernetMethod(network, subnets=1)(batch, 0)
+    assert set(losses) == {"loss", "largest"}
+    expected = F.l1_loss(network(batch.noisy, network.space.widest, sigma=batch.sigma), batch.clean)
+    torch.testing.assert_close(losses["loss"], expected)
+    static = HalfUNet(widths=((16,), (16,)), blocks=(1, 1))
+    assert set(SupernetMethod(static, subnets=1)(batch, 0)) == {"loss", "largest"}

@@ -219,7 +219,7 @@ def _check(stages: Sequence[Stage], run: Run, *, resume: bool) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     for stage in stages:
         place = run.folder(stage.name)
-        if not resume and _begun(stage, place):
+        if not resume and begun(stage, place):
             raise TrainingError(f"{place} holds a run already; go on with --resume, or choose another folder")
         if stage.processes is not None and processes > stage.processes:
             raise TrainingError(
@@ -232,7 +232,8 @@ def _done(stage: Stage, folder: Path) -> bool:
     return all(result.exists() for result in stage.results(folder))
 
 
-def _begun(stage: Stage, folder: Path) -> bool:
+def begun(stage: Stage, folder: Path) -> bool:
+    """Whether a stage left something to go on from, or has finished."""
     return stage.started(folder) or any(result.exists() for result in stage.results(folder))
 
 
@@ -245,7 +246,7 @@ def run_stages(stages: Sequence[Stage], run: Run, *, resume: bool) -> None:
     """
     _check(stages, run, resume=resume)
     run = replace(run, commit=_first_commit(run))
-    nothing = not any(_begun(stage, run.folder(stage.name)) for stage in stages)
+    nothing = not any(begun(stage, run.folder(stage.name)) for stage in stages)
     for stage in stages:
         folder = run.folder(stage.name)
         if _done(stage, folder):
@@ -257,7 +258,7 @@ def run_stages(stages: Sequence[Stage], run: Run, *, resume: bool) -> None:
 def _first_commit(run: Run) -> str:
     """The commit that the run was started from, kept in its folder; that of now where it starts."""
     note = run.out / COMMIT
-    if note.is_file() and any(_begun(stage, run.folder(stage.name)) for stage in run.recipe.stages):
+    if note.is_file() and any(begun(stage, run.folder(stage.name)) for stage in run.recipe.stages):
         return note.read_text().strip()
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(run.commit + "\n")

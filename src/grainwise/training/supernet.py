@@ -39,7 +39,7 @@ class SupernetMethod(nn.Module):
 
     Args:
         network: the supernet.
-        subnets: n of the sandwich rule, largest and smallest included; at least 2.
+        subnets: n of the sandwich rule, largest and smallest included; 1 trains the largest alone, as a static network is.
         lesson: the losses; by default the L1 distance of the restored picture.
         sampler: how the random plans are drawn, see `sampler_of`.
         jitter: of the plans that are stratified by cost.
@@ -54,7 +54,7 @@ class SupernetMethod(nn.Module):
         seed: decides the random plans, together with the step.
 
     Raises:
-        InputError: fewer than 2 sub-networks, a share outside [0, 1], or unknown pupils.
+        InputError: no sub-network, a share outside [0, 1], or unknown pupils.
         UnknownNameError: no such sampler.
     """
 
@@ -76,8 +76,8 @@ class SupernetMethod(nn.Module):
     ) -> None:
         """Prepare the sampler."""
         super().__init__()
-        if subnets < 2:
-            raise InputError(f"the sandwich rule needs the largest and the smallest sub-network, got subnets={subnets}")
+        if subnets < 1:
+            raise InputError(f"a step trains at least one sub-network, got subnets={subnets}")
         if not 0 <= clean_share <= 1:
             raise InputError(f"clean_share lies in [0, 1], got {clean_share}")
         if pupils not in get_args(Pupils):
@@ -86,15 +86,17 @@ class SupernetMethod(nn.Module):
         self.synergy, self.ensemble, self.synergy_from = synergy, ensemble, synergy_from
         self.clean_share = clean_share
         self.lesson = PictureLesson(F.l1_loss) if lesson is None else lesson
-        self.sampler = sampler_of(sampler, network, jitter)
+        self.sampler = sampler_of(sampler, network, jitter) if subnets > 1 else None
         self.teaching, self.pupils = Teaching() if teaching is None else teaching, pupils
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of one step: ``loss`` is their sum; the others are for the log."""
         space = self.network.space
-        random = self.sampler.draw(self.subnets - 2, np.random.default_rng((self.seed, step)))
-        plans = {"largest": space.widest} | {f"random{index}": plan for index, plan in enumerate(random)}
-        plans["smallest"] = space.narrowest
+        plans = {"largest": space.widest}
+        if self.sampler is not None:
+            random = self.sampler.draw(self.subnets - 2, np.random.default_rng((self.seed, step)))
+            plans |= {f"random{index}": plan for index, plan in enumerate(random)}
+            plans["smallest"] = space.narrowest
         lessons = self.teaching.lessons(batch, step)
         losses: dict[str, Tensor] = {}
         seniors: list[Answer] = []

@@ -1,0 +1,358 @@
+"""The report of benchmarks/dds_net.py: tables, verdicts and pictures from the numbers of its runs."""
+
+import json
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dds_net_plots import crops, plot_beta, plot_costs, plot_seconds
+
+from grainwise.core.commit import current_commit
+from grainwise.core.files import whole_file
+from grainwise.evaluation.environment import environment
+
+CLOSE = 0.05
+"""A difference under this many dB needs two seeds."""
+PAPER_ENDS = {
+    "vdnet": {"IS": (38.88, 39.34), "ID": (38.73, 39.28), "none": (38.65, 39.27), "n=5": (39.89, 39.32)},
+    "danet": {"IS": (39.02, 39.56), "ID": (38.84, 39.51), "none": (38.77, 39.49)},
+    "mprnet": {"IS": (39.25, 39.82), "ID": (39.16, 39.75), "none": (39.11, 39.74)},
+}
+"""Smallest and largest sub-network on SIDD, dB (tables III and VI); 39.89 as printed, where 38.89 must be meant."""
+PAPER_GATES = {
+    "vdnet": ((19.4e3, 39.01), (113e3, 39.24), (213e3, 39.32)),
+    "danet": ((22.4e3, 39.11), (101e3, 39.46), (207e3, 39.54)),
+    "mprnet": ((485e3, 39.29), (0.94e6, 39.43), (5.11e6, 39.79)),
+}
+"""Table I, DDS-Nets on SIDD: MACs/px and dB."""
+NAMES = {"vdnet": "VDNet", "danet": "DANet", "mprnet": "MPRNet"}
+ARMS = ("IS", "ID", "none")
+
+Results = dict[str, dict[str, Any]]
+"""By seed: what `Bench.results` says."""
+
+
+def over_seeds(results: Results, read: Callable[[dict[str, Any]], float]) -> list[float]:
+    """One number of every seed that has it."""
+    found = []
+    for told in results.values():
+        try:
+            found.append(read(told))
+        except KeyError:
+            continue
+    return found
+
+
+def mean_of(results: Results, read: Callable[[dict[str, Any]], float], form: str = ".2f") -> str:
+    """The mean over the seeds, or a dash."""
+    values = over_seeds(results, read)
+    return format(statistics.fmean(values), form) if values else "-"
+
+
+def judge(gains: list[float], *, least: float = 0.0) -> str:
+    """A verdict on a gain in dB, one number for each seed."""
+    if not gains:
+        return "not measured"
+    mean = statistics.fmean(gains)
+    told = f"{mean:+.3f} dB" + (
+        f", seeds {', '.join(f'{gain:+.3f}' for gain in gains)}" if len(gains) > 1 else ", one seed"
+    )
+    if len(gains) < 2 and abs(mean - least) < CLOSE:
+        return f"undecided: under {CLOSE} dB needs a second seed ({told})"
+    if len(gains) > 1 and abs(mean - least) < CLOSE and min(gains) < least <= max(gains):
+        return f"undecided: the seeds disagree ({told})"
+    return f"{'holds' if mean >= least else 'does not hold'} ({told})"
+
+
+def at_cost(way: list[dict[str, Any]], macs: float) -> float:
+    """PSNR of the routing space at a cost: linear in the logarithm between the sub-networks that beat all cheaper ones."""
+    front: list[tuple[float, float]] = []
+    for one in sorted(way, key=lambda one: one["macs"]):
+        if not front or one["camera"]["psnr"] > front[-1][1]:
+            front.append((math.log(one["macs"]), one["camera"]["psnr"]))
+    return float(np.interp(math.log(macs), *zip(*front, strict=True)))
+
+
+def mixture(ends: dict[str, Any], macs: float) -> float:
+    """PSNR of sending pictures to the smallest or the largest sub-network blindly, at a mean cost."""
+    small, large = ends["smallest"], ends["largest"]
+    share = min(1.0, max(0.0, (macs - small["macs"]) / (large["macs"] - small["macs"])))
+    return float((1 - share) * small["camera"]["psnr"] + share * large["camera"]["psnr"])
+
+
+def random_gain(told: dict[str, Any], kind: str) -> tuple[float, float]:
+    """By how much the way beats random sub-networks of a kind at their own cost: mean dB, and the share that it beats."""
+    way, drawn = told["slimming"]["way"], [one for one in told["slimming"]["random"] if one["kind"] == kind]
+    gains = [at_cost(way, one["macs"]) - one["camera"]["psnr"] for one in drawn]
+    return statistics.fmean(gains), sum(gain > 0 for gain in gains) / len(gains)
+
+
+def budgets_of(results: Results, part: str) -> list[str]:
+    """The budgets of a part, ascending."""
+    for told in results.values():
+        if part in told:
+            held = told[part]["gate"] if part == "gate" else told[part]
+            return sorted((key for key in held if key != "largest"), key=float)
+    return []
+
+
+def gate_gain(told: dict[str, Any], title: str, budget: str) -> float:
+    """A gate against the static sub-network of its mean cost."""
+    one = told["gate"][title][budget]["camera"]
+    return float(one["psnr"] - at_cost(told["slimming"]["way"], one["macs"]))
+
+
+def inet_gain(told: dict[str, Any], budget: str) -> float:
+    """The supernet's static sub-network against the I-Net of its cost."""
+    one = told["inets"][budget]
+    return float(at_cost(told["slimming"]["way"], one["macs"]) - one["camera"]["psnr"])
+
+
+def dynamic_gain(told: dict[str, Any], budget: str) -> float:
+    """The gate against the I-Net, less what the difference of their costs is worth on the routing space."""
+    way, gate, one = told["slimming"]["way"], told["gate"]["gate"][budget]["camera"], told["inets"][budget]
+    worth = at_cost(way, gate["macs"]) - at_cost(way, one["macs"])
+    return float(gate["psnr"] - one["camera"]["psnr"] - worth)
+
+
+def verdicts(results: Results) -> list[tuple[str, str]]:
+    """(claim, verdict)."""
+    told: list[tuple[str, str]] = []
+
+    def small(one: dict[str, Any], arm: str) -> float:
+        return float(one["distillation"][arm]["smallest"]["camera"]["psnr"])
+
+    def gain(label: str, read: Callable[[dict[str, Any]], float], least: float = 0.0) -> None:
+        told.append((label, judge(over_seeds(results, read), least=least)))
+
+    gain("(a) smallest sub-network: IS >= ID", lambda one: small(one, "IS") - small(one, "ID"))
+    gain("(a) smallest sub-network: ID >= no distillation", lambda one: small(one, "ID") - small(one, "none"))
+    gain("(a) smallest sub-network: IS >= no distillation", lambda one: small(one, "IS") - small(one, "none"))
+    for kind, words in (("iid", "every layer random by itself"), ("global", "random around one ratio")):
+        gain(f"(b) slimming beats sub-networks, {words}, at equal MACs", lambda one, k=kind: random_gain(one, k)[0])
+    for budget in budgets_of(results, "gate"):
+        name = f"{float(budget) / 1e3:g}K"
+        gain(
+            f"(c) the gate beats the static sub-network of equal mean MACs, {name}",
+            lambda one, b=budget: gate_gain(one, "gate", b),
+        )
+    inets = budgets_of(results, "inets")
+    for budget in inets:
+        name = f"{float(budget) / 1e3:g}K"
+        gain(f"(d) the gate beats the I-Net at equal MACs, {name}", lambda one, b=budget: dynamic_gain(one, b))
+        gain(f"(d) a static sub-network beats the I-Net at equal MACs, {name}", lambda one, b=budget: inet_gain(one, b))
+    if len(inets) > 1:
+        first, *others = inets
+        gain(
+            "(d) most at the smallest budget (static sub-network)",
+            lambda one: inet_gain(one, first) - max(inet_gain(one, other) for other in others),
+        )
+    return told
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Markdown."""
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def ends_table(results: Results, backbone: str, part: str, arms: tuple[str, ...]) -> list[str]:
+    """Tables III and VI: smallest and largest sub-network of each arm."""
+    rows = []
+    for arm in arms:
+        paper = PAPER_ENDS[backbone].get("IS" if arm == "n=4" else arm)
+        key = "IS" if arm == "n=4" else arm
+        for index, end in enumerate(("smallest", "largest")):
+            row = [f"{arm}, {end}", mean_of(results, lambda one, e=end, k=key: one[part][k][e]["macs"] / 1e3, ".1f")]
+            row += [
+                mean_of(results, lambda one, e=end, k=key: one[part][k][e]["camera"]["psnr"]),
+                mean_of(results, lambda one, e=end, k=key: one[part][k][e]["camera"]["ssim"], ".4f"),
+                mean_of(results, lambda one, e=end, k=key: one[part][k][e]["real"]["psnr"]),
+                "-" if paper is None else f"{paper[index]:.2f}",
+            ]
+            rows.append(row)
+    head = ["trained, sub-network", "K MACs/px", "camera, dB", "SSIM", "PolyU-Canon, dB", "paper, SIDD, dB"]
+    return table(head, rows)
+
+
+def score_cells(results: Results, read: Callable[[dict[str, Any]], dict[str, Any]]) -> list[str]:
+    """PSNR and SSIM on camera noise, PSNR on the real pairs."""
+    return [
+        mean_of(results, lambda one: read(one)["camera"]["psnr"]),
+        mean_of(results, lambda one: read(one)["camera"]["ssim"], ".4f"),
+        mean_of(results, lambda one: read(one)["real"]["psnr"]),
+    ]
+
+
+def main_table(results: Results, backbone: str) -> list[str]:
+    """Table I: for each budget the I-Net, the static sub-network of its cost, and the gate."""
+    rows = []
+    for index, budget in enumerate(budgets_of(results, "inets") or budgets_of(results, "gate")):
+        name = f"{float(budget) / 1e3:g}K"
+
+        def inet(one: dict[str, Any], b: str = budget) -> dict[str, Any]:
+            held: dict[str, Any] = one["inets"][b]
+            return held
+
+        def gate(one: dict[str, Any], b: str = budget) -> dict[str, Any]:
+            held: dict[str, Any] = one["gate"]["gate"][b]
+            return held
+
+        def static(one: dict[str, Any], of: Callable[[dict[str, Any]], dict[str, Any]] = inet) -> float:
+            return at_cost(one["slimming"]["way"], of(one)["macs"])
+
+        paper = f"{PAPER_GATES[backbone][index][1]:.2f} at {PAPER_GATES[backbone][index][0] / 1e3:.1f}K"
+        cost = mean_of(results, lambda one, of=inet: of(one)["macs"] / 1e3, ".1f")
+        spent = mean_of(results, lambda one, of=gate: of(one)["camera"]["macs"] / 1e3, ".1f")
+        rows += [
+            [f"{name}, I-Net, static", cost, *score_cells(results, inet), "-"],
+            [f"{name}, sub-network of the supernet", cost, mean_of(results, static), "-", "-", "-"],
+            [f"{name}, DDS-Net, gate", spent, *score_cells(results, gate), "-" if backbone == "mprnet" else paper],
+        ]
+    return table(["budget, network", "K MACs/px", "camera, dB", "SSIM", "PolyU-Canon, dB", "paper, SIDD, dB"], rows)
+
+
+def slimming_table(results: Results) -> list[str]:
+    """Table IV: at each budget the routing space against random sub-networks, and how many it beats."""
+    rows = []
+    for kind, words in (("iid", "every layer by itself (the paper)"), ("global", "around one ratio")):
+        gain = mean_of(results, lambda one, k=kind: random_gain(one, k)[0], "+.3f")
+        share = mean_of(results, lambda one, k=kind: 100 * random_gain(one, k)[1], ".0f")
+        rows.append([words, gain, share])
+    return table(["random sub-networks", "slimming less random at equal MACs, dB", "slimming is better, %"], rows)
+
+
+def gate_cells(results: Results, read: Callable[[dict[str, Any]], dict[str, Any]], form: str = ".2f") -> list[str]:
+    """Cost, PSNR, and PSNR less that of the static sub-network and of a blind mixture of the same cost."""
+
+    def over_static(one: dict[str, Any]) -> float:
+        return float(read(one)["psnr"]) - at_cost(one["slimming"]["way"], read(one)["macs"])
+
+    def over_mixture(one: dict[str, Any]) -> float:
+        return float(read(one)["psnr"]) - mixture(one["distillation"]["IS"], read(one)["macs"])
+
+    return [
+        mean_of(results, lambda one: read(one)["macs"] / 1e3, ".1f"),
+        mean_of(results, lambda one: read(one)["psnr"], form),
+        mean_of(results, over_static, "+.3f"),
+        mean_of(results, over_mixture, "+.3f"),
+    ]
+
+
+GATE_HEAD = ["K MACs/px", "camera, dB", "less the static sub-network, dB", "less a blind mixture, dB"]
+
+
+def gate_table(results: Results) -> list[str]:
+    """Table V: each gate against the static sub-network and the blind mixture of its cost."""
+    rows = []
+    titles = next((list(told["gate"]) for told in results.values() if "gate" in told), [])
+    for budget in budgets_of(results, "gate"):
+        for title in titles:
+
+            def read(one: dict[str, Any], t: str = title, b: str = budget) -> dict[str, Any]:
+                held: dict[str, Any] = one["gate"][t][b]["camera"]
+                return held
+
+            share = mean_of(results, lambda one, of=read: 100 * of(one)["gate_share"], ".1f")
+            rows.append([f"{float(budget) / 1e3:g}K, {title}", *gate_cells(results, read), share])
+    return table(["budget, gate", *GATE_HEAD, "gate's time, %"], rows)
+
+
+def beta_table(results: Results) -> list[str]:
+    """Fig. 8 in numbers."""
+    rows = []
+    for beta in sorted({beta for told in results.values() for beta in told.get("beta", {})}, key=float):
+
+        def read(one: dict[str, Any], b: str = beta) -> dict[str, Any]:
+            held: dict[str, Any] = one["beta"][b]["camera"]
+            return held
+
+        rows.append([beta, *gate_cells(results, read, ".3f")])
+    return table(["beta, dB", *GATE_HEAD], rows)
+
+
+def speed_table(every: dict[str, Results]) -> list[str]:
+    """Smallest against largest, extracted, and the gate."""
+    rows = []
+    for backbone, results in every.items():
+        for told in list(results.values())[:1]:
+            if "speed" not in told:
+                continue
+            speed = told["speed"]
+            small, large, gate = speed["smallest"], speed["largest"], speed["gate"]
+            faster, cheaper = large["seconds"] / small["seconds"], large["macs"] / small["macs"]
+            middle = (small["seconds"] + large["seconds"]) / 2
+            added = 100 * gate["macs"] / ((small["macs"] + large["macs"]) / 2)
+            cells = [f"{small['seconds']:.3f}", f"{large['seconds']:.3f}", f"{faster:.1f}", f"{cheaper:.1f}"]
+            cells += [f"{faster / cheaper:.2f}", f"{100 * gate['seconds'] / middle:.2f}", f"{added:.2f}"]
+            rows.append([f"{NAMES[backbone]}, {speed['threads']} thread(s)", *cells])
+    head = ["512x512, extracted", "smallest, s", "largest, s", "faster", "fewer MACs", "faster / fewer MACs"]
+    return table([*head, "gate, % of mean time", "gate, % of mean MACs"], rows) if rows else []
+
+
+def report(out: Path, noisy: dict[str, Any], pairs: list[Any], command: str, path: Path) -> None:
+    """Write ``path`` (Markdown), its numbers as JSON, and its pictures beside it."""
+    every: dict[str, Results] = {}
+    for backbone in NAMES:
+        found = sorted((out / backbone).glob("results-*.json"))
+        if found:
+            every[backbone] = {file.stem.removeprefix("results-"): json.loads(file.read_text()) for file in found}
+    here = environment(commit=current_commit())
+    settings = json.loads((out / "settings.json").read_text())
+    untouched = ", ".join(f"{name} {one['psnr']:.2f} dB" for name, one in noisy.items())
+    lines = ["# DDS-Net at our scale", ""]
+    lines += [
+        f"Supernets of {settings['steps']} steps of small crops on one CPU core, where the paper has 250,000 to 700,000 of "
+        "128x128 on SIDD; clean pictures photographed by a random camera (`grainwise.data.camera`) stand in for SIDD. So the "
+        "orders below are to be compared with the paper's, never the decibels. Test pictures: the middle 256x256 of each, "
+        "camera noise, blind; and the PolyU-Canon pairs, which nothing trained on. PSNR and SSIM in protocol `rgb-u8`, mean "
+        "over pictures, then over seeds.",
+        "",
+        f"`{command}`",
+        "",
+        f"{here.cpu}, {here.threads} thread(s), torch {here.torch}, commit {here.commit}, {here.date}. "
+        f"Untouched pictures: {untouched}.",
+        "",
+    ]
+    for backbone, results in every.items():
+        lines += backbone_part(out, backbone, results, pairs, path)
+    speeds = speed_table(every)
+    if speeds:
+        lines += ["## Wall-clock", "", *speeds]
+    with whole_file(path) as temporary:
+        temporary.write_text("\n".join(lines).rstrip() + "\n")
+    with whole_file(path.with_suffix(".json")) as temporary:
+        held = {"environment": here.to_json(), "settings": settings, "noisy": noisy, "results": every}
+        temporary.write_text(json.dumps(held, indent=1))
+
+
+def backbone_part(out: Path, backbone: str, results: Results, pairs: list[Any], path: Path) -> list[str]:
+    """The tables and verdicts of one backbone."""
+    lines = [f"## DDS-{NAMES[backbone]}, {len(results)} seed(s)", "", "| claim | verdict |", "|---|---|"]
+    lines += [f"| {claim} | {verdict} |" for claim, verdict in verdicts(results) if verdict != "not measured"] + [""]
+    has = {part for told in results.values() for part in told}
+    if has & {"inets", "gate"} and "slimming" in has:
+        lines += ["### Budgets (Table I)", "", *main_table(results, backbone)]
+    if "distillation" in has:
+        lines += ["### Distillation (Table III)", "", *ends_table(results, backbone, "distillation", ARMS)]
+    if "slimming" in has:
+        lines += ["### Progressive slimming (Table IV)", "", *slimming_table(results)]
+        for kind, plot in (("macs", plot_costs), ("seconds", plot_seconds)):
+            picture = path.with_name(f"{path.stem}-{backbone}-{kind}.svg")
+            plot(results, NAMES[backbone], picture)
+            lines += [f"![PSNR against {kind}]({picture.name})", ""]
+    if "gate" in has:
+        lines += ["### The gate and its losses (Table V)", "", *gate_table(results)]
+    if "n" in has:
+        lines += ["### Sub-networks a step (Table VI)", "", *ends_table(results, backbone, "n", ("n=3", "n=4", "n=5"))]
+    if "beta" in has:
+        picture = path.with_name(f"{path.stem}-{backbone}-beta.svg")
+        plot_beta(results, picture)
+        lines += ["### The threshold (Fig. 8)", "", *beta_table(results), f"![PSNR against beta]({picture.name})", ""]
+    shown = path.with_name(f"{path.stem}-{backbone}-crops.png")
+    if crops(out, backbone, pairs, shown):
+        lines += ["Noisy, smallest sub-network, largest sub-network, clean:", "", f"![crops]({shown.name})", ""]
+    return lines
