@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from grainwise.core.errors import InputError
 from grainwise.data.crops import NoisyCrops, NoisyCropSettings
 from grainwise.networks.gated import GatedNetwork
 from grainwise.networks.ratios import RatioNetwork
+from grainwise.networks.vdnet import VDNet
 from grainwise.training.gating import GateSettings, calibrate, gate_loop, score, train_gate
 from grainwise.training.held_out import HeldOut
 from grainwise.training.loop import train
@@ -38,7 +40,9 @@ def test_the_schedules_are_those_of_the_papers(name: str, batch: int, steps: int
 @pytest.mark.parametrize("name", ["dds-vdnet-small", "dds-danet-small", "dds-mprnet-small"])
 def test_small_recipes_keep_the_method_and_are_small(name: str) -> None:
     recipe, full = get_recipe(name), get_recipe(name.removesuffix("-small"))
-    settings = [{k: v for k, v in vars(one.method).items() if k != "steps"} for one in (recipe, full)]
+    settings = [
+        {k: v for k, v in vars(one.method).items() if k not in ("steps", "start_at_prior")} for one in (recipe, full)
+    ]
     assert settings[0] == settings[1]
     assert type(recipe.method) is type(full.method)
     assert recipe.crops == full.crops
@@ -48,6 +52,21 @@ def test_small_recipes_keep_the_method_and_are_small(name: str) -> None:
     assert network.macs_per_pixel(network.space.widest) < 1.1e6
     changed = get_recipe(name, ["method.sampler=iid", "method.synergy=false"])
     assert (changed.method.sampler, changed.method.synergy) == ("iid", False)
+
+
+def test_the_small_vdnet_starts_at_the_noisy_picture() -> None:
+    recipe = get_recipe("dds-vdnet-small", ['config={"base":8,"ratios":[1,2],"attention":true}'])
+    network = network_of(recipe)
+    assert isinstance(network, VDNet)
+    recipe.method.build(network, seed=0)
+    x = torch.rand(1, 3, 16, 16)
+    for plan in (network.space.narrowest, network.space.widest):
+        mean, log_variance = network.moments(x, plan)
+        assert mean.abs().max() == 0
+        torch.testing.assert_close(log_variance.exp(), torch.full_like(mean, 1e-6))
+    assert not get_recipe("dds-vdnet").method.start_at_prior
+    with pytest.raises(InputError, match="a VDNet starts at the prior"):
+        recipe.method.build(network_of(get_recipe("default")), seed=0)
 
 
 def test_the_three_stages_in_a_row(tmp_path: Path, data: NoisyCrops) -> None:

@@ -3,7 +3,9 @@
 D-Net is the denoiser and all that runs on a picture. S-Net, the noise-variance network, takes part in training alone.
 """
 
+import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,18 @@ class VDNet(UnetNetwork):
     def initialise(self) -> None:
         """As its paper's code does."""
         initialise(self.unet)
+
+    def start_at(self, variance: float) -> None:
+        """Let every sub-network start with no noise and a mean of that variance: the last layer alone is changed.
+
+        A short training then starts at the noisy picture. From its paper's first values the logarithm of the variance has a
+        way to go, from 0 to ln(1e-6), whose gradients drown the others for thousands of steps.
+        """
+        last: Any = self.unet.last
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias[:3].zero_()
+            last.bias[3:].fill_(math.log(variance))
 
     def moments(self, x: Tensor, *at: object) -> tuple[Tensor, Tensor]:
         """Mean of the noise and logarithm of the variance of that mean, both [B, 3, H, W]."""

@@ -128,6 +128,7 @@ SMALL_CONFIG: dict[str, dict[str, Any]] = {
     "mprnet": {"base": 16, "step": 8, "step_full": 8, "ratios": [0.5, 1.5]},
 }
 SMALL_CHANGES: dict[str, dict[str, Any]] = {"mprnet": {"batch": 4}}
+SMALL_METHOD: dict[str, dict[str, Any]] = {"vdnet": {"start_at_prior": True}}
 SMALL_BUDGETS = {**BUDGETS, "mprnet": (200e3, 400e3, 600e3)}
 
 
@@ -139,6 +140,7 @@ def dds_small(full: Callable[[], Recipe]) -> Recipe:
         recipe,
         name=f"{recipe.name}-small",
         config={**recipe.config, **SMALL_CONFIG.get(network, {})},
+        method=replace(recipe.method, **SMALL_METHOD.get(network, {})),  # type: ignore[type-var]
         loop=replace(SMALL_LOOP, clip=recipe.loop.clip, **SMALL_CHANGES.get(network, {})),
         stages=(
             Training(name="supernet"),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from grainwise.core.errors import InputError
 from grainwise.data.crops import Batch
 from grainwise.networks.network import Network
+from grainwise.networks.vdnet import VDNet
 from grainwise.training.distances import get_distance
 from grainwise.training.distillation import Teaching, TeachingSettings
 from grainwise.training.lessons import (
@@ -211,11 +212,31 @@ class StagesSettings(SandwichSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class VariationalSettings(SandwichSettings):
-    """See `VariationalLesson`: VDNet's loss."""
+    """See `VariationalLesson`: VDNet's loss.
+
+    Args:
+        eps2, radius: see `VariationalLoss`.
+        variance: of the noise, "estimated" from the pair or "known".
+        start_at_prior: start with no noise and the variance eps2 in place of the paper's first values, for short trainings;
+            see `VDNet.start_at`.
+    """
 
     eps2: float = 1e-6
     radius: int = 3
     variance: Variance = "estimated"
+    start_at_prior: bool = False
+
+    def build(self, network: Network, *, seed: int) -> SupernetMethod:
+        """The method of these settings.
+
+        Raises:
+            InputError: the network is no VDNet, and shall start at the prior.
+        """
+        if self.start_at_prior:
+            if not isinstance(network, VDNet):
+                raise InputError(f"a VDNet starts at the prior of its variance, got a {type(network).__name__}")
+            network.start_at(self.eps2)
+        return super().build(network, seed=seed)
 
     def lesson(self, seed: int) -> Lesson:
         """The variational loss, with an S-Net."""
