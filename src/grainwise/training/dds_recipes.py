@@ -3,6 +3,7 @@
 The paper trains on SIDD; these recipes draw pictures with a camera's noise (`grainwise.data.camera`) in its place.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 from grainwise.data.degraded_crops import CameraCropSettings
 from grainwise.training.dds_stages import GateStage, SlimStage
+from grainwise.training.game import GameSettings
 from grainwise.training.gating import gate_loop
 from grainwise.training.loop import LoopConfig
 from grainwise.training.recipe import MakesMethod, Recipe
@@ -63,6 +65,8 @@ def dds_vdnet() -> Recipe:
     """DDS-VDNet as the papers of DDS-Net and VDNet have it, on pictures with a camera's noise in place of SIDD.
 
     Half of the random plans are drawn as DDS-Net does, half stratified by cost; ``method.sampler=iid`` is the paper alone.
+    VDNet's limits of the gradient shrink from epoch to epoch, and were made for one pass a step; here one limit is fixed.
+    ``loop.clip_epoch=5000`` and ``method.noise_clip=1e3`` are VDNet's own.
     """
     epoch = 5_000
     milestones = tuple(epoch * at for at in (10, 20, 25, 30, 35, 40, 45))
@@ -89,16 +93,29 @@ def dds_danet() -> Recipe:
     )
 
 
+def dds_danet_game() -> Recipe:
+    """DDS-DANet with DANet's own training: the game of denoiser, noise generator and critic. The critic needs crops of 128."""
+    epoch = 15_000
+    milestones = tuple(epoch * at for at in (20, 30, 40, 50, 60, 65))
+    recipe = dds(
+        "danet",
+        GameSettings(sampler="mixed", jitter=8),
+        replace(PAPER_LOOP, steps=70 * epoch, batch=16, learning_rate=1e-4, milestones=milestones, clip=math.inf),
+        base=32,
+    )
+    return replace(recipe, name="dds-danet-game")
+
+
 def dds_mprnet() -> Recipe:
     """DDS-MPRNet with the loss and the schedule of MPRNet's denoiser, on pictures with a camera's noise.
 
-    MPRNet's cosine is not at its end when its run is. Its mixing of pairs (MixUp) is not done here.
+    MPRNet's cosine is not at its end when its run is. Pictures are mixed from its sixth epoch on (`grainwise.training.mixup`).
     """
     epoch = 6_000
     cosine = replace(PAPER_LOOP, warmup=3 * epoch, final_rate=0.005, period=117 * epoch)
     return dds(
         "mprnet",
-        StagesSettings(sampler="mixed", jitter=8),
+        StagesSettings(sampler="mixed", jitter=8, mixup=0.6, mixup_from=5 * epoch),
         replace(cosine, steps=80 * epoch, batch=16, weight_decay=1e-8),
         lazy=8,
     )
@@ -153,6 +170,7 @@ def dds_small(full: Callable[[], Recipe]) -> Recipe:
 _WHOLE = (dds_vdnet, dds_danet, dds_mprnet)
 
 DDS_RECIPES: dict[str, Callable[[], Recipe]] = {
+    "dds-danet-game": dds_danet_game,
     **{whole().name: whole for whole in _WHOLE},
     **{f"{whole().name}-small": partial(dds_small, whole) for whole in _WHOLE},
 }

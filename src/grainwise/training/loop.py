@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import Cancelled, InputError, TrainingError
 from grainwise.core.files import whole_file
-from grainwise.training.optimizers import OptimizerName, optimizers_of
+from grainwise.training.optimizers import Clipping, OptimizerName, optimizers_of, parts_of
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -55,6 +55,7 @@ class LoopConfig:
         weight_decay: of all weights, decoupled.
         betas: of AdamW.
         clip: greatest norm of the gradient, after all passes of a step.
+        clip_epoch: after each so many steps the greatest norm becomes their mean one, where that is less; 0 keeps it.
         ema: decay of the averaged weights; averaging starts softly, at (1 + step) / (10 + step).
         precision: "bf16" or "fp16" autocast, or "fp32".
         device: "auto" takes a GPU where there is one; "cpu" does not.
@@ -76,6 +77,7 @@ class LoopConfig:
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
+    clip_epoch: int = 0
     ema: float = 0.999
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     device: Literal["auto", "cpu"] = "auto"
@@ -204,6 +206,12 @@ class _Run:
             betas=config.betas,
             weight_decay=config.weight_decay,
         )
+        parts = parts_of(method)
+        if len(parts) > 1 and config.precision == "fp16":
+            raise InputError(
+                "a method in parts, each with its own limit of the gradient, trains in bf16 or fp32, not in fp16"
+            )
+        self.clippings = [Clipping(part.parameters, part.clip or config.clip, config.clip_epoch) for part in parts]
         self.prepared, *self.prepared_optimizers = self.accelerator.prepare(method, *self.optimizers)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.writer = SummaryWriter(str(out / "tensorboard")) if self.accelerator.is_main_process else None
@@ -251,14 +259,18 @@ class _Run:
         config = self.config
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * config.rate(self.step)
+                group["lr"] = group["share"] * config.learning_rate * config.rate(self.step)
         losses: dict[str, Tensor] = self.prepared(batch, self.step)
         if not torch.isfinite(losses["loss"]):
             raise TrainingError(f"the loss of step {self.step} is not finite; lower learning_rate, or resume before it")
         for optimizer in self.prepared_optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(losses["loss"])
-        self.accelerator.clip_grad_norm_(self.prepared.parameters(), config.clip)
+        for clipping in self.clippings:
+            if any(parameter.grad is not None for parameter in clipping.parameters):
+                norm = self.accelerator.clip_grad_norm_(clipping.parameters, clipping.limit)
+                if clipping.epoch:
+                    clipping.see(float(norm))
         for optimizer in self.prepared_optimizers:
             optimizer.step()
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
@@ -306,6 +318,7 @@ class _Run:
             "method": self.method.state_dict(),
             "average": self.average,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "clippings": [clipping.state for clipping in self.clippings],
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
             "step": self.step,
             "seconds": self.seconds,
@@ -328,10 +341,23 @@ class _Run:
             raise TrainingError(
                 f"the run in {self.out} was started with other settings ({what}); resume it with its own"
             )
+        _upgrade(state, self.clippings)
         self.method.load_state_dict(state["method"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        for clipping, kept in zip(self.clippings, state["clippings"], strict=True):
+            clipping.state = kept
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.average = state["average"]
         self.step, self.seconds, self.scores = state["step"], state["seconds"], state["scores"]
+
+
+def _upgrade(state: dict[str, Any], clippings: list[Clipping]) -> None:
+    """Complete a checkpoint of the time when a method was one part, whose limit of the gradient was fixed."""
+    if "clippings" in state:
+        return
+    state["clippings"] = [clipping.state for clipping in clippings]
+    for saved in state["optimizers"]:
+        for group in saved["param_groups"]:
+            group["share"] = 1.0

@@ -1,7 +1,8 @@
 """The optimisers that a run can choose: AdamW, and Muon for the kernels of convolutions with AdamW for the rest."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,59 @@ LEAST_CHANNELS = 16
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration of Jordan et al. 2024, which take singular values to about 1 in five steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Parameters of a method that learn in a way of their own.
+
+    Args:
+        parameters: each of the method's in one part at most; those in none do not learn.
+        rate: times the learning rate of the loop.
+        betas: of AdamW, or None for the loop's.
+        clip: greatest norm of this part's gradient, or None for the loop's.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    rate: float = 1.0
+    betas: tuple[float, float] | None = None
+    clip: float | None = None
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """A method whose parts learn differently; one that says nothing is one part."""
+
+    def parts(self) -> list[Part]:
+        """The parts, in an order that is always the same."""
+
+
+class Clipping:
+    """Keeps the gradient of one part within a limit, which may shrink: VDNet's adaptive clipping.
+
+    Args:
+        parameters: of the part.
+        limit: greatest norm at first.
+        epoch: after each so many steps the limit becomes their mean norm, where that is less; 0 keeps the limit.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], limit: float, epoch: int) -> None:
+        """Nothing has been seen yet."""
+        self.parameters, self.epoch = parameters, epoch
+        self.state = {"limit": limit, "sum": 0.0, "steps": 0.0}
+
+    @property
+    def limit(self) -> float:
+        """Of now."""
+        return self.state["limit"]
+
+    def see(self, norm: float) -> None:
+        """Count the norm of a step, before it was clipped."""
+        self.state["sum"] += norm
+        self.state["steps"] += 1
+        if self.state["steps"] == self.epoch:
+            mean = self.state["sum"] / self.epoch
+            self.state = {"limit": min(self.limit, mean), "sum": 0.0, "steps": 0.0}
 
 
 def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
@@ -69,17 +123,48 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimizers_of(
-    module: nn.Module, name: OptimizerName, *, lr: float, betas: tuple[float, float], weight_decay: float
+    method: nn.Module, name: OptimizerName, *, lr: float, betas: tuple[float, float], weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """The optimisers that together hold every parameter of ``module`` once; all take the same learning rate.
+    """The optimisers that together hold every parameter of ``method`` once, or those of its parts (`InParts`).
+
+    Their groups say by ``share`` what they take of the loop's learning rate.
 
     Args:
+        method: what learns.
         name: "adamw", or "muon": Muon for the dense kernels between the first and the last layer, AdamW for the rest.
+        lr: the learning rate.
+        betas: of AdamW, for parts that do not say their own.
+        weight_decay: decoupled.
     """
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    kernels = [p for p in parameters if name == "muon" and p.ndim == 4 and min(p.shape[:2]) >= LEAST_CHANNELS]
+    made: list[torch.optim.Optimizer] = []
+    for part in parts_of(method):
+        own = _optimizers(
+            part.parameters, name, lr=part.rate * lr, betas=part.betas or betas, weight_decay=weight_decay
+        )
+        for optimizer in own:
+            for group in optimizer.param_groups:
+                group["share"] = part.rate
+        made += own
+    return made
+
+
+def parts_of(method: nn.Module) -> list[Part]:
+    """The parts that a method says it has, or all of it as one."""
+    return method.parts() if isinstance(method, InParts) else [Part(parameters=list(method.parameters()))]
+
+
+def _optimizers(
+    parameters: Sequence[nn.Parameter],
+    name: OptimizerName,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+) -> list[torch.optim.Optimizer]:
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    kernels = [p for p in learning if name == "muon" and p.ndim == 4 and min(p.shape[:2]) >= LEAST_CHANNELS]
     held = {id(kernel) for kernel in kernels}
-    rest = [parameter for parameter in parameters if id(parameter) not in held]
+    rest = [parameter for parameter in learning if id(parameter) not in held]
     made: list[torch.optim.Optimizer] = []
     if kernels:
         made.append(Muon(kernels, lr, weight_decay=weight_decay))

@@ -28,6 +28,8 @@ from grainwise.training.lessons import (
     Variance,
     VariationalLesson,
 )
+from grainwise.training.mixup import MixUp
+from grainwise.training.optimizers import Part
 from grainwise.training.samplers import SamplerName, sampler_of
 from grainwise.training.teachers import Answer, Ensemble, Largest, features_of, tapped
 from grainwise.training.variational import VariationalLoss
@@ -52,10 +54,12 @@ class SupernetMethod(nn.Module):
             has learned nothing yet holds the others back.
         teaching: teachers from outside, who pull beside the clean picture (or the synergy).
         pupils: which sub-networks they teach: the "narrowest", all but the largest ("smaller"), or "all".
+        mixup: mixes the pictures of a batch before it is learned from, or None.
+        lesson_clip: greatest norm of the gradient of the lesson's own weights; 0 has one limit for all weights.
         seed: decides the random plans, together with the step.
 
     Raises:
-        InputError: no sub-network, a share outside [0, 1], or unknown pupils.
+        InputError: no sub-network, a share outside [0, 1], a negative limit, or unknown pupils.
         UnknownNameError: no such sampler.
     """
 
@@ -73,25 +77,31 @@ class SupernetMethod(nn.Module):
         synergy_from: int = 0,
         teaching: Teaching | None = None,
         pupils: Pupils = "narrowest",
+        mixup: MixUp | None = None,
+        lesson_clip: float = 0.0,
         seed: int = 0,
     ) -> None:
         """Prepare the sampler."""
         super().__init__()
         if subnets < 1:
             raise InputError(f"a step trains at least one sub-network, got subnets={subnets}")
+        if lesson_clip < 0:
+            raise InputError(f"the limit of a gradient is above 0, or 0 for none of its own, got {lesson_clip}")
         if not 0 <= clean_share <= 1:
             raise InputError(f"clean_share lies in [0, 1], got {clean_share}")
         if pupils not in get_args(Pupils):
             raise InputError(f"pupils is one of {', '.join(get_args(Pupils))}, got {pupils!r}")
-        self.network, self.subnets, self.seed = network, subnets, seed
+        self.network, self.subnets, self.seed, self.mixup = network, subnets, seed, mixup
         self.synergy, self.ensemble, self.synergy_from = synergy, ensemble, synergy_from
-        self.clean_share = clean_share
+        self.clean_share, self.lesson_clip = clean_share, lesson_clip
         self.lesson = PictureLesson(F.l1_loss) if lesson is None else lesson
         self.sampler = sampler_of(sampler, network, jitter) if subnets > 1 else None
         self.teaching, self.pupils = Teaching() if teaching is None else teaching, pupils
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of one step: ``loss`` is their sum; the others are for the log."""
+        if self.mixup is not None:
+            batch = self.mixup(batch, (self.seed, step))
         space = self.network.space
         plans = {"largest": space.widest}
         if self.sampler is not None:
@@ -112,6 +122,15 @@ class SupernetMethod(nn.Module):
                 losses[name] = torch.stack([losses[name], *lessons.pulls(answer, batch.clean)]).sum()
             seniors.append(answer)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+    def parts(self) -> list[Part]:
+        """All as one; or the lesson's own weights apart, where they have a limit of their own."""
+        if not self.lesson_clip:
+            return [Part(parameters=list(self.parameters()))]
+        own = list(self.lesson.parameters())
+        held = {id(parameter) for parameter in own}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in held]
+        return [Part(parameters=rest), Part(parameters=own, clip=self.lesson_clip)]
 
     def _loss(self, name: str, step: int, prediction: Prediction, batch: Batch, seniors: list[Answer]) -> Tensor:
         """What the sub-network of that name learns from the clean picture and from its seniors."""
@@ -148,8 +167,8 @@ class SandwichSettings(ABC):
     def lesson(self, seed: int) -> Lesson:
         """What the sub-networks learn from; ``seed`` decides its own first weights."""
 
-    def outside(self, network: Network, seed: int) -> dict[str, Any]:
-        """The arguments of `SupernetMethod` that name teachers from outside: none."""
+    def more(self, network: Network, seed: int) -> dict[str, Any]:
+        """What this kind hands to `SupernetMethod` besides: nothing."""
         return {}
 
     def build(self, network: Network, *, seed: int) -> SupernetMethod:
@@ -165,7 +184,7 @@ class SandwichSettings(ABC):
             clean_share=self.clean_share,
             synergy_from=self.synergy_from,
             seed=seed,
-            **self.outside(network, seed),
+            **self.more(network, seed),
         )
 
 
@@ -189,17 +208,26 @@ class SupernetSettings(SandwichSettings, TeachingSettings):
         """
         return PictureLesson(get_distance(self.distance))
 
-    def outside(self, network: Network, seed: int) -> dict[str, Any]:
+    def more(self, network: Network, seed: int) -> dict[str, Any]:
         """Its outside teachers and whom they teach."""
         return {"teaching": self.teaching(network, distance=self.distance, seed=seed), "pupils": self.pupils}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagesSettings(SandwichSettings):
-    """See `StagesLesson`: MPRNet's loss; ``distance`` is a name of `grainwise.training.distances.DISTANCES`."""
+    """See `StagesLesson`: MPRNet's loss.
+
+    Args:
+        distance: a name of `grainwise.training.distances.DISTANCES`.
+        edges: weight of the edge distance.
+        mixup: both parameters of MixUp's beta distribution, 0.6 in the published code; 0 mixes nothing.
+        mixup_from: the first step that mixes.
+    """
 
     distance: str = "charbonnier"
     edges: float = 0.0
+    mixup: float = 0.0
+    mixup_from: int = 0
 
     def lesson(self, seed: int) -> Lesson:
         """The loss of three stages.
@@ -209,6 +237,10 @@ class StagesSettings(SandwichSettings):
         """
         return StagesLesson(get_distance(self.distance), self.edges)
 
+    def more(self, network: Network, seed: int) -> dict[str, Any]:
+        """MixUp, where it has a parameter."""
+        return {"mixup": MixUp(self.mixup, self.mixup_from) if self.mixup else None}
+
 
 @dataclass(frozen=True, kw_only=True)
 class VariationalSettings(SandwichSettings):
@@ -217,6 +249,7 @@ class VariationalSettings(SandwichSettings):
     Args:
         eps2, radius: see `VariationalLoss`.
         variance: of the noise, "estimated" from the pair or "known".
+        noise_clip: greatest norm of S-Net's gradient on its own, 1e3 in the published code; 0 has one limit for both nets.
         start_at_prior: start with no noise and the variance eps2 in place of the paper's first values, for short trainings;
             see `VDNet.start_at`.
     """
@@ -224,6 +257,7 @@ class VariationalSettings(SandwichSettings):
     eps2: float = 1e-6
     radius: int = 3
     variance: Variance = "estimated"
+    noise_clip: float = 0.0
     start_at_prior: bool = False
 
     def build(self, network: Network, *, seed: int) -> SupernetMethod:
@@ -237,6 +271,10 @@ class VariationalSettings(SandwichSettings):
                 raise InputError(f"a VDNet starts at the prior of its variance, got a {type(network).__name__}")
             network.start_at(self.eps2)
         return super().build(network, seed=seed)
+
+    def more(self, network: Network, seed: int) -> dict[str, Any]:
+        """S-Net's own limit of the gradient."""
+        return {"lesson_clip": self.noise_clip}
 
     def lesson(self, seed: int) -> Lesson:
         """The variational loss, with an S-Net."""
