@@ -1,0 +1,128 @@
+"""The verdicts and tables of benchmarks/dds_net.py follow from the numbers."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[ModuleType]:
+    """The module of the report."""
+    sys.path.insert(0, str(FOLDER))
+    spec = importlib.util.spec_from_file_location("dds_net_report", FOLDER / "dds_net_report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path.remove(str(FOLDER))
+
+
+def score(macs: float, psnr: float) -> dict[str, Any]:
+    return {"macs": macs, "camera": {"psnr": psnr, "ssim": 0.9, "seconds": 1.0}, "real": {"psnr": 36.0}}
+
+
+def routed(macs: float, psnr: float) -> dict[str, Any]:
+    told = score(macs, psnr)
+    return {"camera": {**told["camera"], "macs": macs, "gate_share": 0.01}, "real": told["real"]}
+
+
+def subject(shift: float = 0.0) -> dict[str, Any]:
+    """A routing space of 30 dB at 10K, one more for each doubling; IS, ID and none 0.2 dB apart at the smallest."""
+    way = [score(10e3 * 2**i, 30.0 + i) for i in range(5)]
+    ends = {
+        arm: {"smallest": score(10e3, 30 - gap), "largest": score(160e3, 34 - gap / 2)}
+        for arm, gap in (("IS", 0.0), ("ID", 0.2 - shift), ("none", 0.4))
+    }
+    drawn = [{"kind": kind, **score(20e3, 30.5)} for kind in ("iid", "global")]
+    drawn += [{"kind": kind, **score(40e3, 32.1)} for kind in ("iid", "global")]
+    inets = {"20000.0": score(20e3, 30.4), "80000.0": score(80e3, 32.9)}
+    gates = {"gate": {"largest": 160e3, "20000.0": routed(20e3, 31.3), "80000.0": routed(75e3, 33.0)}}
+    return {
+        "distillation": ends,
+        "slimming": {"way": way, "random": drawn, "routes": []},
+        "inets": inets,
+        "gate": gates,
+        "n": {"n=3": ends["ID"], "IS": ends["IS"], "n=5": ends["none"]},
+        "beta": {"0.2": routed(80e3, 33.1)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ([0.2], "holds (+0.200 dB, one seed)"),
+        ([-0.2], "does not hold (-0.200 dB, one seed)"),
+        ([0.03], "undecided: under 0.05 dB needs a second seed"),
+        ([0.03, 0.04], "holds (+0.035 dB, seeds +0.030, +0.040)"),
+        ([0.03, -0.04], "undecided: the seeds disagree"),
+        ([-0.03, -0.04], "does not hold"),
+        ([], "not measured"),
+    ],
+)
+def test_a_small_gain_needs_two_seeds(made: ModuleType, gains: list[float], verdict: str) -> None:
+    assert made.judge(gains).startswith(verdict)
+
+
+def test_the_static_sub_network_of_a_cost_lies_on_the_front(made: ModuleType) -> None:
+    way = [*subject()["slimming"]["way"], score(30e3, 20.0)]
+    assert made.at_cost(way, 20e3) == pytest.approx(31)
+    assert made.at_cost(way, 20e3 * 2**0.5) == pytest.approx(31.5)
+    assert made.at_cost(way, 1e9) == pytest.approx(34)
+    ends = subject()["distillation"]["IS"]
+    assert made.mixture(ends, 85e3) == pytest.approx(32)
+    assert made.mixture(ends, 1.0) == pytest.approx(30)
+
+
+def test_each_claim_is_judged(made: ModuleType) -> None:
+    told = dict(made.verdicts({"0": subject()}))
+    short = {claim: verdict.split(" (")[0].split(":")[0] for claim, verdict in told.items()}
+    assert short == {
+        "(a) smallest sub-network: IS >= ID": "holds",
+        "(a) smallest sub-network: ID >= no distillation": "holds",
+        "(a) smallest sub-network: IS >= no distillation": "holds",
+        "(b) slimming beats sub-networks, every layer random by itself, at equal MACs": "holds",
+        "(b) slimming beats sub-networks, random around one ratio, at equal MACs": "holds",
+        "(c) the gate beats the static sub-network of equal mean MACs, 20K": "holds",
+        "(c) the gate beats the static sub-network of equal mean MACs, 80K": "holds",
+        "(d) the gate beats the I-Net at equal MACs, 20K": "holds",
+        "(d) a static sub-network beats the I-Net at equal MACs, 20K": "holds",
+        "(d) the gate beats the I-Net at equal MACs, 80K": "holds",
+        "(d) a static sub-network beats the I-Net at equal MACs, 80K": "holds",
+        "(d) most at the smallest budget (static sub-network)": "holds",
+    }
+    assert "+0.300" in told["(c) the gate beats the static sub-network of equal mean MACs, 20K"]
+    assert "+0.600" in told["(d) a static sub-network beats the I-Net at equal MACs, 20K"]
+    assert "+0.900" in told["(d) the gate beats the I-Net at equal MACs, 20K"]
+    assert "+0.200" in told["(b) slimming beats sub-networks, every layer random by itself, at equal MACs"]
+
+
+def test_what_was_not_measured_is_not_judged(made: ModuleType) -> None:
+    only = {"distillation": subject()["distillation"]}
+    told = dict(made.verdicts({"0": only, "1": {"distillation": subject(0.1)["distillation"]}}))
+    assert told["(b) slimming beats sub-networks, every layer random by itself, at equal MACs"] == "not measured"
+    assert "seeds +0.200, +0.100" in told["(a) smallest sub-network: IS >= ID"]
+
+
+def test_the_tables_show_the_numbers(made: ModuleType) -> None:
+    results = {"0": subject(), "1": subject()}
+    main = made.main_table(results, "vdnet")
+    assert "| 20K, I-Net, static | 20.0 | 30.40 | 0.9000 | 36.00 | - |" in main
+    assert "| 20K, sub-network of the supernet | 20.0 | 31.00 | - | - | - |" in main
+    assert any(line.startswith("| 20K, DDS-Net, gate | 20.0 | 31.30 | 0.9000 | 36.00 |") for line in main)
+    ends = made.ends_table(results, "vdnet", "distillation", made.ARMS)
+    assert "| ID, smallest | 10.0 | 29.80 | 0.9000 | 36.00 | 38.73 |" in ends
+    assert made.slimming_table(results)[-2].endswith("| +0.200 | 50 |")
+    assert made.gate_table(results)[2].startswith("| 20K, gate | 20.0 | 31.30 | +0.300 |")
+    assert made.beta_table(results)[2].startswith("| 0.2 | 80.0 | 33.100 | +0.100 |")
+    sub = made.ends_table(results, "vdnet", "n", ("n=3", "n=4", "n=5"))
+    assert "| n=4, largest | 160.0 | 34.00 | 0.9000 | 36.00 | 39.34 |" in sub
