@@ -26,6 +26,7 @@ def settings(pictures: Path) -> list[str]:
     return [
         f"data={pictures}", "hold_out=3", "crops.shares=[1]", "validation.shares=[1]",
         'config={"base":8,"ratios":[1,2],"tied":true,"attention":true}', "loop.device=cpu", "loop.precision=fp32",
+        "method.start_at_prior=false",
         "loop.steps=12", "loop.batch=2", "loop.crops=[[0,32]]", "loop.checkpoint_every=1", "loop.validate_every=0",
         "stages.slim.crops=8", "stages.slim.size=32", "stages.slim.timed_size=16", "stages.slim.search.group=8",
         "stages.gate.budgets=[14000,20000]", "stages.gate.routes=4", "stages.gate.pool=40", "stages.gate.calibration=8",

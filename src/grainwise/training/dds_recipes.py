@@ -160,7 +160,7 @@ def dds_small(full: Callable[[], Recipe]) -> Recipe:
         method=replace(recipe.method, **SMALL_METHOD.get(network, {})),  # type: ignore[type-var]
         loop=replace(SMALL_LOOP, clip=recipe.loop.clip, **SMALL_CHANGES.get(network, {})),
         stages=(
-            Training(name="supernet"),
+            Training(name="supernet", measured=24),
             SlimStage(search=SlimmingConfig(lazy=8), crops=32, timed_size=128),
             GateStage(budgets=SMALL_BUDGETS[network], routes=8, pool=768, loop=SMALL_GATE),
         ),

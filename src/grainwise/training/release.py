@@ -41,14 +41,20 @@ LICENCES = {
 }
 
 
-def recommended_plans(network: Network, held_out: HeldOut) -> tuple[MeasuredPlan, ...]:
-    """Plans that beat all cheaper ones on the held-out crops, cheapest first; the named ones always."""
+def recommended_plans(network: Network, held_out: HeldOut, most: int = MOST_MEASURED) -> tuple[MeasuredPlan, ...]:
+    """Plans that beat all cheaper ones on the held-out crops, cheapest first; the named ones always.
+
+    Args:
+        network: whose plans they are.
+        held_out: the crops.
+        most: of the plans near a uniform one so many are measured, spread over their costs.
+    """
     space = network.space
     dims = space.dims
     middle = space.plan({dim.name: dim.widths[(len(dim.widths) - 1) // 2] for dim in dims})
     names = {space.narrowest: "fast", middle: "balanced", space.widest: "best"}
     near = sorted(plans_within(network), key=lambda plan: (network.macs_per_pixel(plan), plan))
-    plans = {*names, *near[:: -(-len(near) // MOST_MEASURED)]}
+    plans = {*names, *near[:: -(-len(near) // most)]}
     kept: list[MeasuredPlan] = []
     best = float("-inf")
     for plan in sorted(plans, key=network.macs_per_pixel):
@@ -70,6 +76,7 @@ def release(
     *,
     command: str,
     commit: str,
+    most: int = MOST_MEASURED,
 ) -> Card:
     """Load the averaged weights into ``network``, measure its plans, fit its predictor, and write the weights file.
 
@@ -82,6 +89,7 @@ def release(
         path: of the weights file.
         command: the command line that made the run.
         commit: the commit that the run was started from.
+        most: see `recommended_plans`.
     """
     network.load_state_dict(result.weights)
     network.eval().cpu()
@@ -97,7 +105,7 @@ def release(
         device=torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"{_cpu_name()}, {torch.get_num_threads()} threads",
-        plans=recommended_plans(network, held_out),
+        plans=recommended_plans(network, held_out, most),
     )
     predictor = None
     if recipe.predictor_crops:

@@ -21,7 +21,7 @@ from grainwise.networks.network import Network
 from grainwise.networks.registry import name_of
 from grainwise.training.held_out import HeldOut
 from grainwise.training.loop import CHECKPOINT, Progress, train
-from grainwise.training.release import release
+from grainwise.training.release import MOST_MEASURED, release
 
 if TYPE_CHECKING:
     from grainwise.training.recipe import Recipe
@@ -144,9 +144,11 @@ class Training:
 
     Args:
         name: of the stage.
+        measured: plans that are measured for the card, see `grainwise.training.release.recommended_plans`.
     """
 
     name: str = "training"
+    measured: int = MOST_MEASURED
     processes: ClassVar[int | None] = None
 
     def results(self, folder: Path) -> tuple[Path, ...]:
@@ -191,8 +193,17 @@ class Training:
         method = recipe.method.build(network, seed=recipe.loop.seed)
         result = train(recipe.loop, method, batches, folder, resume=resume, validate=validate, report=report)
         if is_main():
+            path = folder / WEIGHTS
             release(
-                recipe, network, result, batches, held_out, folder / WEIGHTS, command=run.command, commit=run.commit
+                recipe,
+                network,
+                result,
+                batches,
+                held_out,
+                path,
+                command=run.command,
+                commit=run.commit,
+                most=self.measured,
             )
 
 
