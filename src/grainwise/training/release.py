@@ -52,7 +52,7 @@ def recommended_plans(network: Network, held_out: HeldOut, most: int = MOST_MEAS
     space = network.space
     dims = space.dims
     middle = space.plan({dim.name: dim.widths[(len(dim.widths) - 1) // 2] for dim in dims})
-    names = {space.narrowest: "fast", middle: "balanced", space.widest: "best"}
+    names = {middle: "balanced", space.narrowest: "fast", space.widest: "best"}
     near = sorted(plans_within(network), key=lambda plan: (network.macs_per_pixel(plan), plan))
     plans = {*names, *near[:: -(-len(near) // most)]}
     kept: list[MeasuredPlan] = []
