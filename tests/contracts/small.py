@@ -23,3 +23,11 @@ SMALL: dict[str, dict[str, Any]] = {
         "after": {"down.0": {"kernel": 3, "blocks": 1, "pools": 1, "width": 8}},
     },
 }
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "half_unet for a level": (
+        "half_unet",
+        {"task": "dejpeg", "convs": "hyper", "widths": [[16, 24], [16, 32], [24, 32]], "blocks": [1, 1, 1]},
+    ),
+}
+"""Networks that must hold the contracts in another configuration too: registered name and constructor arguments."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.contracts.small import SMALL
+from tests.contracts.small import SMALL, VARIANTS
 from torch.utils.flop_counter import FlopCounterMode
 
 from grainwise.core.errors import InputError, PlanError
@@ -15,23 +15,29 @@ from grainwise.networks.registry import NETWORKS, create_network, name_of
 from grainwise.primitives.channels import ChannelPlan, ChannelSpace
 from grainwise.runtime.tiles import plan_tiles
 
-every_network = pytest.mark.parametrize("name", NETWORKS)
+every_network = pytest.mark.parametrize("name", [*NETWORKS, *VARIANTS])
 _MADE: dict[str, Network] = {}
 
 
 def made(name: str) -> Network:
     if name not in _MADE:
         torch.manual_seed(0)
-        net = create_network(name, SMALL.get(name)).eval().requires_grad_(False)
-        for parameter in net.parameters():
+        net = create_network(*VARIANTS.get(name, (name, SMALL.get(name)))).eval().requires_grad_(False)
+        for key, parameter in net.named_parameters():
             if not parameter.any():  # a branch that starts as nothing must be tested too
-                parameter.normal_(std=0.5)
+                parameter.normal_(std=0.05 if name in VARIANTS and key.endswith("_slope") else 0.5)
         _MADE[name] = net
     return _MADE[name]
 
 
 def any_plan(data: st.DataObject, space: ChannelSpace) -> ChannelPlan:
     return space.plan({dim.name: data.draw(st.sampled_from(dim.widths)) for dim in space.dims})
+
+
+def told(net: Network, sigma: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    """What ``net`` is told of a noise level, or of a level of its own task: by position and by name."""
+    start, end = net.facts.level_range or (0.0, 1.0)
+    return net.told(sigma, start + 2 * sigma * (end - start))
 
 
 def picture(name: str, *size: int) -> torch.Tensor:
@@ -44,10 +50,12 @@ def picture(name: str, *size: int) -> torch.Tensor:
 def test_extract_agrees_exactly_at_any_size_and_plan(name: str, data: st.DataObject, height: int, width: int) -> None:
     net = made(name)
     plan = any_plan(data, net.space)
-    x, told = picture(name, height, width), net.facts.given(torch.tensor([0.1]))
-    out = net(x, plan, **told)
+    x, (at, named) = picture(name, height, width), told(net, torch.tensor([0.1]))
+    out = net(x, plan, *at, **named)
     assert out.shape == (1, net.facts.channels, height * net.facts.scale, width * net.facts.scale)
-    assert torch.equal(out, net.extract(plan).requires_grad_(False)(x, **told))
+    assert torch.equal(out, net.extract(plan).requires_grad_(False)(x, *at, **named))
+    if at:
+        assert torch.equal(out, net.extract(plan, *at).requires_grad_(False)(x))
     assert torch.isfinite(out).all()
 
 
@@ -61,12 +69,14 @@ def test_tiles_equal_the_whole_exactly(name: str, data: st.DataObject, height: i
     facts = net.facts
     plain = net.extract(any_plan(data, net.space))
     x, sigma = picture(name, height, width), torch.rand(1, 1, height, width) / 4
-    whole = plain(x, **facts.given(sigma))
+    at, named = told(net, sigma)
+    whole = plain(x, *at, **named)
     grid = {"halo": facts.halo, "multiple": facts.size_multiple, "least_pixels": facts.least_tile}
     tiles = plan_tiles(height, width, size=max(8 * size, facts.size_multiple), **grid)
     for tile in tiles[:: max(1, len(tiles) // 6)]:
         rows, columns = tile.read.slices
-        part = plain(x[:, :, rows, columns], **facts.given(sigma[:, :, rows, columns]))
+        at, named = told(net, sigma[:, :, rows, columns])
+        part = plain(x[:, :, rows, columns], *at, **named)
         inner, outer = tile.write.within(tile.read).slices, tile.write.slices
         assert torch.equal(part[:, :, *inner], whole[:, :, *outer])
 
@@ -80,14 +90,14 @@ def test_the_halo_covers_the_receptive_field_and_little_more(name: str) -> None:
     side = 2 * facts.halo + 9 * facts.size_multiple
     plain = net.extract(net.space.narrowest).double()
     x = torch.rand(1, facts.channels, side, side, dtype=torch.float64)
-    told = facts.given(torch.tensor([0.1]))
-    before = plain(x, **told)
+    at, named = told(net, torch.tensor([0.1]))
+    before = plain(x, *at, **named)
     reach = 0
     for offset in range(facts.size_multiple):
         centre = side // 2 + offset
         changed = x.clone()
         changed[:, :, centre, centre] += 1e6  # its effect fades with each layer, and must not fall under the rounding
-        moved = (plain(changed, **told) - before).abs().amax((0, 1)) > 0
+        moved = (plain(changed, *at, **named) - before).abs().amax((0, 1)) > 0
         rows = moved.any(1).nonzero()
         reach = max(reach, centre - int(rows.min()), int(rows.max()) - centre)
     assert facts.halo - facts.size_multiple <= reach <= facts.halo
@@ -99,8 +109,9 @@ def test_closed_form_macs_equal_a_counted_pass(name: str) -> None:
     side = 8 * net.facts.size_multiple
     for plan in (net.space.narrowest, net.space.scaled(0.6), net.space.widest):
         plain = net.extract(plan)
+        at, named = told(net, torch.tensor([0.1]))
         with FlopCounterMode(display=False) as counter:
-            plain(picture(name, side, side), **net.facts.given(torch.tensor([0.1])))
+            plain(picture(name, side, side), *at, **named)
         expected = net.macs_per_pixel(plan) * side**2 + net.macs_per_picture(plan)
         assert counter.get_total_flops() / 2 == pytest.approx(expected, rel=1e-12)
 
@@ -109,12 +120,12 @@ def test_closed_form_macs_equal_a_counted_pass(name: str) -> None:
 def test_two_threads_at_two_widths_agree_with_one(name: str) -> None:
     net = made(name)
     plans = (net.space.narrowest, net.space.scaled(0.5))
-    x, told = picture(name, 32, 40), net.facts.given(torch.tensor([0.1]))
-    alone = {plan: net(x, plan, **told) for plan in plans}
+    x, (at, named) = picture(name, 32, 40), told(net, torch.tensor([0.1]))
+    alone = {plan: net(x, plan, *at, **named) for plan in plans}
 
     def run(plan: ChannelPlan) -> torch.Tensor:
         with torch.inference_mode():
-            return net(x, plan, **told)
+            return net(x, plan, *at, **named)
 
     with ThreadPoolExecutor(2) as pool:
         for _ in range(10):
@@ -128,13 +139,17 @@ def test_batch_and_sigma_map_agree_with_single_calls(name: str) -> None:
     plan = net.space.narrowest
     x = torch.rand(2, net.facts.channels, 24, 40)
     sigma = torch.tensor([0.02, 0.2])
-    given = net.facts.given
-    both = net(x, plan, **given(sigma))
-    as_map = net(x, plan, **given(sigma.view(2, 1, 1, 1).expand(2, 1, 24, 40)))
+
+    def restored(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        at, named = told(net, sigma)
+        return net(x, plan, *at, **named)
+
+    both = restored(x, sigma)
+    as_map = restored(x, sigma.view(2, 1, 1, 1).expand(2, 1, 24, 40))
     torch.testing.assert_close(both, as_map)
     for index in range(2):
         one = slice(index, index + 1)
-        torch.testing.assert_close(both[one], net(x[one], plan, **given(sigma[one])))
+        torch.testing.assert_close(both[one], restored(x[one], sigma[one]))
 
 
 @every_network
@@ -149,11 +164,11 @@ def test_the_config_rebuilds_the_network(name: str) -> None:
 @every_network
 def test_wrong_calls_are_refused(name: str) -> None:
     net = made(name)
-    plan, given = net.space.narrowest, net.facts.given
+    plan, (at, named) = net.space.narrowest, told(net, torch.tensor([0.1]))
     with pytest.raises(InputError, match="takes"):
-        net(torch.rand(1, 5, 16, 16), plan, **given(torch.tensor([0.1])))
+        net(torch.rand(1, 5, 16, 16), plan, *at, **named)
     with pytest.raises(InputError, match="takes"):
-        net(torch.rand(3, 16, 16), plan, **given(torch.tensor([0.1])))
+        net(torch.rand(3, 16, 16), plan, *at, **named)
     if net.facts.needs_sigma:
         with pytest.raises(InputError, match="sigma must be"):
             net(picture(name, 16, 16), plan, sigma=torch.tensor([0.1, 0.1]))
@@ -161,7 +176,10 @@ def test_wrong_calls_are_refused(name: str) -> None:
             net(picture(name, 16, 16), plan)
     else:
         with pytest.raises(InputError, match="leave sigma out"):
-            net(picture(name, 16, 16), plan, sigma=torch.tensor([0.1]))
+            net(picture(name, 16, 16), plan, *at, sigma=torch.tensor([0.1]))
+        if at:
+            with pytest.raises(InputError, match="must be told"):
+                net(picture(name, 16, 16), plan)
     with pytest.raises(PlanError):
         net.extract(ChannelPlan((("nothing", 1),)))
     with pytest.raises(PlanError):

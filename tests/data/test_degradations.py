@@ -9,7 +9,15 @@ from grainwise.core.pictures import Picture, write_picture
 from grainwise.data.corpus import Corpus, corpus_of
 from grainwise.data.degradations import DEGRADATIONS, LevelCrops, LevelCropSettings, to_luma
 
-MIDDLE = {"gaussian": 0.1, "gaussian-as-file": 0.1, "jpeg": 30, "jpeg-444": 30, "bicubic": 3, "bicubic-opencv": 3}
+MIDDLE = {
+    "gaussian": 0.1,
+    "gaussian-as-file": 0.1,
+    "jpeg": 30,
+    "jpeg-444": 30,
+    "jpeg-any": 30,
+    "bicubic": 3,
+    "bicubic-opencv": 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +118,47 @@ def test_levels_can_be_drawn(corpus: Corpus) -> None:
     assert batch.noisy.shape == batch.clean.shape == (12, 3, 32, 32)
     values = batch.degradation.tolist()
     assert 20 <= min(values) < 30 < 50 < max(values) <= 60
-    assert len(set(values)) == 12
+    assert all(value == round(value) for value in values)
+    assert len(set(values)) > 6
+
+
+def test_a_batch_can_draw_a_level_from_each_part_of_the_range(corpus: Corpus) -> None:
+    settings = LevelCropSettings(degradation="bicubic", levels=(1.5, 6), drawn=True, parts=2)
+    data = settings.build(corpus)
+    for step in range(5):
+        values = data.batch(24, 5, (0, step)).degradation.tolist()
+        assert len(set(values)) == 2
+        assert values == sorted(values)
+        assert 1.5 <= values[0] < 3 < values[-1] <= 6
+        assert [values.count(value) for value in sorted(set(values))] == [3, 2]
+    assert len(set(data.batch(24, 1, (0,)).degradation.tolist())) == 1
+
+
+def test_levels_lie_in_steps_that_mean_the_same(corpus: Corpus) -> None:
+    between = {
+        name: [degrade.between(2.0, 4.0, share) for share in (0, 0.5, 1)] for name, degrade in DEGRADATIONS.items()
+    }
+    assert between["gaussian"] == between["jpeg"] == [2, 3, 4]
+    assert between["bicubic"] == pytest.approx([2, 8**0.5, 4])
+
+
+def test_a_share_of_the_crops_can_be_grey(corpus: Corpus) -> None:
+    data = LevelCrops(corpus=corpus, degradation="jpeg-any", levels=(10,), grey=0.5, shares={1: 1.0})
+    batch = data.batch(24, 24, (0,))
+    grey = [torch.equal(*pair) for pair in zip(batch.clean[:, 0], batch.clean[:, 2], strict=True)]
+    also = [torch.equal(*pair) for pair in zip(batch.noisy[:, 0], batch.noisy[:, 2], strict=True)]
+    assert 4 < sum(grey) < 20
+    assert grey == also
+
+
+def test_colour_can_be_subsampled_at_random() -> None:
+    crop = (np.random.default_rng(0).random((48, 48, 3)) * 255).astype(np.uint8)
+    results = {
+        name: {DEGRADATIONS[name](crop, 50, np.random.default_rng(seed)).tobytes() for seed in range(12)}
+        for name in ("jpeg", "jpeg-444", "jpeg-any")
+    }
+    assert results["jpeg-any"] == results["jpeg"] | results["jpeg-444"]
+    assert len(results["jpeg-any"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -122,6 +170,9 @@ def test_levels_can_be_drawn(corpus: Corpus) -> None:
         ({"levels": (float("nan"),)}, InputError, "from 0 to 1"),
         ({"shares": {5: 1.0}}, InputError, "shares"),
         ({"texture": -1}, InputError, "texture"),
+        ({"parts": 2}, InputError, "parts"),
+        ({"parts": -1, "drawn": True}, InputError, "parts"),
+        ({"grey": 1.5}, InputError, "grey"),
     ],
 )
 def test_wrong_settings_are_refused(

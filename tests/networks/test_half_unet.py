@@ -1,5 +1,7 @@
 """What is special to the default network."""
 
+from importlib import resources
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from grainwise.core.errors import InputError, UnknownNameError
+from grainwise.networks.checkpoint import load_weights
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.network import pad_to_multiple
 from grainwise.networks.registry import create_network, name_of
@@ -63,3 +66,75 @@ def test_its_effect_fades_out_with_the_level() -> None:
         assert torch.equal(net(x, plan, sigma=torch.zeros(1)), x)
         moved = [float((net(x, plan, sigma=torch.tensor([s / 255])) - x).abs().mean()) for s in (0.25, 0.5, 1.0, 2.0)]
     assert moved == pytest.approx([moved[-1] * share for share in (0.125, 0.25, 0.5, 1.0)], rel=0.05)
+
+
+SMALL_LEVELS = {"widths": ((16, 24), (16, 32)), "blocks": (1, 1), "convs": "hyper"}
+
+
+def started(**options: object) -> HalfUNet:
+    """A network whose slopes are not zero."""
+    net = HalfUNet(**{**SMALL_LEVELS, **options}).eval().requires_grad_(False)
+    for name, parameter in net.named_parameters():
+        if name.endswith("_slope"):
+            parameter.normal_(std=0.05)
+    return net
+
+
+def test_a_network_for_another_task_is_told_its_level_and_no_sigma() -> None:
+    net = started(task="dejpeg")
+    plan, x = net.space.widest, torch.rand(1, 3, 20, 12)
+    assert not net.facts.needs_sigma
+    assert (net.facts.task, net.facts.level_range, net.facts.sigma_max) == ("dejpeg", (100.0, 0.0), 0.0)
+    out = net(x, plan, 0.9)
+    assert torch.equal(out, net(x, plan, torch.tensor([0.9])))
+    assert torch.equal(out, net.extract(plan)(x, 0.9))
+    assert torch.equal(out, net.extract(plan, 0.9)(x))
+    torch.testing.assert_close(out, net(x, plan, torch.full((1, 1, 20, 12), 0.9)))
+    for moved in ("plane", "kernels"):  # the level enters in both ways
+        other = started(task="dejpeg")
+        other.load_state_dict(net.state_dict())
+        if moved == "plane":
+            other.head.weight[:, -1] = 0
+        else:
+            for name, parameter in other.named_parameters():
+                if name.endswith("_slope"):
+                    parameter.zero_()
+        assert not torch.equal(other(x, plan, 0.9), out)
+    with pytest.raises(InputError, match="leave sigma out"):
+        net.extract(plan, 0.9)(x, sigma=torch.tensor([0.1]))
+
+
+def test_level_0_gives_back_the_picture() -> None:
+    net = started(task="upscale")
+    plan, x = net.space.widest, torch.rand(1, 3, 16, 16)
+    assert torch.equal(net(x, plan, 0.0), x)
+    moved = [float((net(x, plan, level) - x).abs().mean()) for level in (0.0025, 0.005, 0.01, 0.02)]
+    assert moved == pytest.approx([moved[-1] * share for share in (0.125, 0.25, 0.5, 1.0)], rel=0.05)
+    half = torch.zeros(1, 1, 16, 16)
+    half[..., 8:] = 0.5
+    out = net(x, plan, half)
+    assert torch.equal(out[..., :8], x[..., :8])
+    assert not torch.equal(out[..., 8:], x[..., 8:])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "dejpeg", "convs": "slim"}, "convolutions that take its level"),
+        ({"task": "upscale", "sigma_max": 0.2}, "has no sigma_max"),
+        ({"sigma_max": 25}, "image units"),
+    ],
+)
+def test_what_a_task_cannot_take_is_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        HalfUNet(**{**SMALL_LEVELS, **options})
+    with pytest.raises(UnknownNameError, match="Did you mean dejpeg"):
+        HalfUNet(**{**SMALL_LEVELS, "task": "dejpg"})
+
+
+def test_the_shipped_network_is_the_one_for_noise() -> None:
+    with resources.as_file(resources.files("grainwise") / "weights" / "default.safetensors") as path:
+        net = load_weights(path).network
+    assert (net.facts.task, net.facts.level_range, net.facts.needs_sigma) == ("denoise", None, True)
+    assert net.facts.sigma_max == pytest.approx(75 / 255)
+    assert net.config["sigma_max"] == net.facts.sigma_max

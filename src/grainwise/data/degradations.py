@@ -41,6 +41,9 @@ class LevelDegradation(Protocol):
     def __call__(self, clean: Bytes, level: float, generator: np.random.Generator) -> Floats:
         """``clean`` [H, W, 1 or 3] at ``level``, of the same size, in image units."""
 
+    def between(self, low: float, high: float, share: float) -> float:
+        """The level at a share of the way from ``low`` to ``high``, in steps that mean about the same everywhere."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise:
@@ -65,24 +68,33 @@ class GaussianNoise:
             noisy = (np.floor(noisy.clip(0, 1) * np.float32(255)) / np.float32(255)).astype(np.float32)
         return noisy
 
+    def between(self, low: float, high: float, share: float) -> float:
+        """See `LevelDegradation`: linear."""
+        return low + share * (high - low)
+
 
 @dataclass(frozen=True, kw_only=True)
 class JpegArtifacts:
     """Compression; the level is the quality.
 
     Args:
-        subsample: keep colour at half resolution; luma pictures have none.
+        subsample: keep colour at half resolution; luma pictures have none. None draws it, three times in four.
     """
 
-    subsample: bool = True
+    subsample: bool | None = True
     task: ClassVar[str] = DEJPEG
     low: ClassVar[float] = 5.0
     high: ClassVar[float] = 95.0
     margin: ClassVar[int] = 16
 
     def __call__(self, clean: Bytes, level: float, generator: np.random.Generator) -> Floats:
-        """See `LevelDegradation`; nothing is random."""
-        return through_jpeg(clean, round(level), subsample=self.subsample).astype(np.float32) / np.float32(255)
+        """See `LevelDegradation`; nothing is random where ``subsample`` is given."""
+        subsample = self.subsample if self.subsample is not None else bool(generator.random() < 0.75)
+        return through_jpeg(clean, round(level), subsample=subsample).astype(np.float32) / np.float32(255)
+
+    def between(self, low: float, high: float, share: float) -> float:
+        """See `LevelDegradation`: linear, in whole numbers."""
+        return float(round(low + share * (high - low)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +126,10 @@ class LowResolution:
         out: Floats = large / np.float32(255)
         return out
 
+    def between(self, low: float, high: float, share: float) -> float:
+        """See `LevelDegradation`: linear in the logarithm."""
+        return float(low * (high / low) ** share)
+
 
 DEGRADATIONS: MappingProxyType[str, LevelDegradation] = MappingProxyType(
     {
@@ -121,6 +137,7 @@ DEGRADATIONS: MappingProxyType[str, LevelDegradation] = MappingProxyType(
         "gaussian-as-file": GaussianNoise(as_file=True),
         "jpeg": JpegArtifacts(),
         "jpeg-444": JpegArtifacts(subsample=False),
+        "jpeg-any": JpegArtifacts(subsample=None),
         "bicubic": LowResolution(),
         "bicubic-opencv": LowResolution(antialias=False),
     }
@@ -140,44 +157,62 @@ class LevelCrops(CropSource):
     Args:
         degradation: a name of `DEGRADATIONS`.
         levels: in the units of its task; k of them.
-        drawn: show each crop once, at a level drawn uniformly between the least and the greatest of ``levels``.
+        drawn: show each crop once, at a level drawn between the least and the greatest of ``levels``
+            (`LevelDegradation.between`).
+        parts: with ``drawn``, draw so many levels for a batch, one from each of as many equal parts of the range, and show
+            an equal share of the crops at each; 0 draws a level for each crop. Few levels make a step cheaper to learn from.
         luma: crops of one channel, BT.601 luma, instead of RGB.
+        grey: the share of RGB crops that are luma in all three channels, degraded as luma.
     """
 
     degradation: str
     levels: tuple[float, ...]
     drawn: bool = False
+    parts: int = 0
     luma: bool = False
+    grey: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse degradations and levels that do not exist."""
         super().__post_init__()
         check_levels(self.degradation, self.levels)
+        if self.parts < 0 or (self.parts and not self.drawn) or not 0 <= self.grey <= 1:
+            raise InputError(
+                f"parts is at least 0, and 0 unless levels are drawn; grey lies in [0, 1]; got {self.parts} and {self.grey}"
+            )
 
     def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
         """``count`` crops at each of the k levels: k * count rows, all crops at the first level first.
 
-        Where the levels are drawn, ``count`` rows, each at its own level.
+        Where the levels are drawn, ``count`` rows, each at its own level, or at that of its part.
         """
         degrade = DEGRADATIONS[self.degradation]
         generator = np.random.default_rng(seed)
+        levels = self._levels(count, generator)
         clean: list[Bytes] = []
         worse: list[list[Floats]] = []
-        levels: list[list[float]] = []
-        for drawn in self.draw(size + degrade.margin, count, generator):
-            crop = to_luma(drawn) if self.luma else drawn
+        for drawn, row in zip(self.draw(size + degrade.margin, count, generator), levels, strict=True):
+            grey = not self.luma and self.grey > 0 and generator.random() < self.grey
+            crop = to_luma(drawn) if self.luma or grey else drawn
             top, left = generator.integers(0, degrade.margin + 1, 2)
             inside = (slice(top, top + size), slice(left, left + size))
-            clean.append(crop[inside])
-            levels.append(
-                [float(generator.uniform(min(self.levels), max(self.levels)))] if self.drawn else list(self.levels)
-            )
-            worse.append([degrade(crop, level, generator)[inside] for level in levels[-1]])
+            bands = (1, 1, 3 if grey else 1)
+            clean.append(np.tile(crop[inside], bands))
+            worse.append([np.tile(degrade(crop, level, generator)[inside], bands) for level in row])
         pixels = torch.from_numpy(np.stack(clean)).permute(0, 3, 1, 2).float().div_(255)
         noisy = torch.from_numpy(np.stack([row for rows in zip(*worse, strict=True) for row in rows]))
         level = torch.tensor(levels, dtype=torch.float32).T.flatten()
         sigma = level if degrade.task == DENOISE else torch.zeros_like(level)
         return Batch(pixels.repeat(len(levels[0]), 1, 1, 1), noisy.permute(0, 3, 1, 2).contiguous(), sigma, level)
+
+    def _levels(self, count: int, generator: np.random.Generator) -> list[list[float]]:
+        """The levels of each of ``count`` crops."""
+        if not self.drawn:
+            return [list(self.levels)] * count
+        degrade, low, high = DEGRADATIONS[self.degradation], min(self.levels), max(self.levels)
+        parts = min(self.parts or count, count)
+        shares = (np.arange(parts) + generator.random(parts)) / parts if self.parts else generator.random(count)
+        return [[degrade.between(low, high, float(shares[index * parts // count]))] for index in range(count)]
 
 
 def check_levels(degradation: str, levels: tuple[float, ...]) -> None:
@@ -196,7 +231,9 @@ class LevelCropSettings(CropSettings):
     degradation: str = "gaussian"
     levels: tuple[float, ...] = (15 / 255, 35 / 255, 55 / 255, 75 / 255)
     drawn: bool = False
+    parts: int = 0
     luma: bool = False
+    grey: float = 0.0
     shares: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
@@ -217,7 +254,9 @@ class LevelCropSettings(CropSettings):
             degradation=self.degradation,
             levels=self.levels,
             drawn=self.drawn,
+            parts=self.parts,
             luma=self.luma,
+            grey=self.grey,
             shares=self.share_of_reduction,
             texture=self.texture,
         )

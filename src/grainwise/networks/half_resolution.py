@@ -15,13 +15,16 @@ FULL_EFFECT = 2 / 255
 """Below this noise level the residual fades out in proportion to the level: no network removes noise of a fraction of a step
 without doing more harm, and a level of 0 must give back the picture."""
 
+FULL_EFFECT_OF_LEVEL = 0.02
+"""The same for levels that run from 0 to 1 (docs/decisions/0005): those of a JPEG of quality 98, or of a scale of 1.1."""
+
 
 def to_half_resolution(x: Tensor, level: Tensor, *, multiple: int, dtype: torch.dtype) -> Tensor:
-    """The first layer's input: 4 phases of each colour, centred (finer in bfloat16), then the noise level.
+    """The first layer's input: 4 phases of each colour, centred (finer in bfloat16), then the level of noise or what else.
 
     Args:
         x: [B, C, H, W] in image units.
-        level: [B, 1, 1, 1], or a map [B, 1, H, W], see `grainwise.networks.network.noise_map`.
+        level: [B, 1, 1, 1], or a map [B, 1, H, W], see `grainwise.networks.network.noise_map` and `level_map`.
         multiple: picture and map are mirrored up to multiples of this many pixels.
         dtype: of the result.
 
@@ -41,11 +44,18 @@ def to_half_resolution(x: Tensor, level: Tensor, *, multiple: int, dtype: torch.
     return stream
 
 
-def without_residual(x: Tensor, phases: Tensor, level: Tensor) -> Tensor:
-    """``x`` [B, C, H, W] minus the noise in ``phases`` [B, 4C, H / 2, W / 2, or larger], which fades out with ``level``."""
+def without_residual(x: Tensor, phases: Tensor, level: Tensor, full_effect: float = FULL_EFFECT) -> Tensor:
+    """``x`` [B, C, H, W] minus the residual in ``phases`` [B, 4C, H / 2, W / 2, or larger], which fades out with ``level``.
+
+    Args:
+        x: the picture.
+        phases: its noise, or what else shall be gone.
+        level: as in `to_half_resolution`.
+        full_effect: below this level the residual fades.
+    """
     height, width = x.shape[2:]
     residual = F.pixel_shuffle(phases, 2)[:, :, :height, :width]
-    return x - residual.to(x.dtype) * (level / FULL_EFFECT).clamp(max=1)
+    return x - residual.to(x.dtype) * (level / full_effect).clamp(max=1)
 
 
 def least_tile(reductions: Sequence[int], widths: Sequence[Sequence[int]], values: int = 20_480) -> int:

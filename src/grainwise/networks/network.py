@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelPlan, ChannelSpace
+from grainwise.primitives.hyper_conv import checked_level
 from grainwise.primitives.malle_conv import MalleConv
 from grainwise.primitives.slim_conv import SlimLayer, extract, slim_layers
 
@@ -214,6 +215,18 @@ def noise_map(sigma: Tensor | None, x: Tensor) -> Tensor:
         return sigma.to(x.dtype)
     wanted = f"[{x.shape[0]}] or {[x.shape[0], 1, *x.shape[2:]]}"
     raise InputError(f"sigma must be a tensor {wanted} for a picture {list(x.shape)}, got {list(sigma.shape)}")
+
+
+def level_map(level: float | Tensor, x: Tensor) -> Tensor:
+    """A level as layers take it, as [1 or B, 1, 1, 1], or a map [1 or B, 1, H, W] as it is, in the dtype of ``x``.
+
+    Raises:
+        InputError: it has another shape, or is no finite number.
+    """
+    known = checked_level(level, x.shape[0])
+    if not isinstance(known, Tensor):
+        return torch.full((1, 1, 1, 1), known, dtype=x.dtype, device=x.device)
+    return known.to(x.dtype) if known.ndim == 4 else known.to(x.dtype).view(-1, 1, 1, 1)
 
 
 def least_exact_tile(layers: Iterable[SlimLayer], narrowest: ChannelPlan, values: int = 20_480) -> int:

@@ -128,12 +128,54 @@ def hyperres_small(name: str, degradation: str, levels: tuple[float, ...], valid
     )
 
 
+def restorer(task: str, degradation: str, levels: tuple[float, float], shown: tuple[float, ...]) -> Recipe:
+    """The weights that ship for another task than noise: the default network, a little narrower, its kernels by the level.
+
+    Levels are drawn over the whole range, two for a step. Free pictures only; one crop in ten is grey.
+
+    Args:
+        task: of the network, and name of the recipe.
+        degradation: a name of `grainwise.data.degradations.DEGRADATIONS`.
+        levels: the least and the greatest of the training.
+        shown: those at which held-out crops are scored.
+    """
+    return Recipe(
+        name=task,
+        data=("train-free",),
+        config={
+            "task": task,
+            "convs": "hyper",
+            "widths": [[16, 32, 48], [32, 48, 64], [48, 64, 72]],
+        },
+        crops=LevelCropSettings(
+            degradation=degradation, levels=levels, drawn=True, parts=2, grey=0.1, shares=(0.4, 0.35, 0.25)
+        ),
+        validation=LevelCropSettings(degradation=degradation, levels=shown),
+        method=LevelsSettings(subnets=3),
+        loop=LoopConfig(
+            steps=20_000, batch=16, crops=((0, 64), (17_000, 96)), optimizer="muon", learning_rate=1e-3, ema=0.9995
+        ),
+    )
+
+
+def dejpeg() -> Recipe:
+    """The weights that ship for JPEG artifacts: quality 5 to 95, colour at half or full resolution."""
+    return restorer("dejpeg", "jpeg-any", (5.0, 95.0), (10.0, 40.0, 80.0))
+
+
+def upscale() -> Recipe:
+    """The weights that ship for super-resolution: any scale from 1.5 to 6, of pictures that were reduced with antialiasing."""
+    return restorer("upscale", "bicubic", (1.5, 6.0), (2.0, 3.0, 4.0))
+
+
 _NOISE = tuple(sigma / 255 for sigma in (15, 35, 55, 75))
 _QUALITIES, _SCALES = (10.0, 30.0, 50.0, 80.0), (2.0, 3.0, 4.0, 5.0)
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "default": default,
     "default-tuned": default_tuned,
+    "dejpeg": dejpeg,
+    "upscale": upscale,
     "tiny": tiny,
     "mallenet": lambda: supernet(default()),
     **MALLE_RECIPES,
