@@ -4,7 +4,8 @@
     >>> denoiser = grainwise.Denoiser.from_pretrained()          # doctest: +SKIP
     >>> clean = denoiser(noisy, budget="balanced")               # doctest: +SKIP
 
-Importing this package loads nothing heavy; torch is loaded when `Denoiser` or `estimate_noise` is first used.
+`JpegRestorer` and `Upscaler` are made and called alike. Importing this package loads nothing heavy; torch is loaded when one of
+them, or an estimate, is first used.
 """
 
 from importlib import import_module
@@ -23,17 +24,27 @@ from grainwise.core.errors import (
 )
 
 if TYPE_CHECKING:
+    from grainwise.runtime.blur_scale import ScaleEstimate, estimate_scale
     from grainwise.runtime.denoiser import Denoiser
+    from grainwise.runtime.jpeg_quality import JpegEstimate, estimate_jpeg
+    from grainwise.runtime.jpeg_restorer import JpegRestorer
     from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
     from grainwise.runtime.restoration import Restoration
+    from grainwise.runtime.upscaler import Upscaler
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Denoiser": "grainwise.runtime.denoiser",
+    "JpegEstimate": "grainwise.runtime.jpeg_quality",
+    "JpegRestorer": "grainwise.runtime.jpeg_restorer",
     "NoiseEstimate": "grainwise.runtime.noise_level",
     "Restoration": "grainwise.runtime.restoration",
+    "ScaleEstimate": "grainwise.runtime.blur_scale",
+    "Upscaler": "grainwise.runtime.upscaler",
+    "estimate_jpeg": "grainwise.runtime.jpeg_quality",
     "estimate_noise": "grainwise.runtime.noise_level",
+    "estimate_scale": "grainwise.runtime.blur_scale",
 }
 
 __all__ = [
@@ -42,15 +53,21 @@ __all__ = [
     "Denoiser",
     "GrainwiseError",
     "InputError",
+    "JpegEstimate",
+    "JpegRestorer",
     "NoiseEstimate",
     "PictureError",
     "PlanError",
     "Restoration",
+    "ScaleEstimate",
     "TrainingError",
     "UnknownNameError",
+    "Upscaler",
     "WeightsError",
     "__version__",
+    "estimate_jpeg",
     "estimate_noise",
+    "estimate_scale",
 ]
 
 

@@ -60,6 +60,6 @@ def timed_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     }
     files = {name: FileCost(1e-9, 1e-8) for name in ("png", "jpeg", "webp", "tiff")}
     costs = CostModel({}, "2026-01-01T00:00:00+00:00", plans, Curve((1,), (0.001,)), files)
-    monkeypatch.setattr("grainwise.runtime.denoiser.load_costs", lambda machine: costs)
+    monkeypatch.setattr("grainwise.runtime.restorer.load_costs", lambda machine: costs)
     monkeypatch.setattr("grainwise.runtime.calibration.load_costs", lambda machine: costs)
     return costs

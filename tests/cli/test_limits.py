@@ -110,7 +110,7 @@ def test_a_machine_is_measured_once_and_says_so(
         return timed_machine
 
     monkeypatch.setattr(calibration, "load_costs", lambda machine: kept[0] if kept else None)
-    monkeypatch.setattr("grainwise.runtime.denoiser.load_costs", lambda machine: kept[0] if kept else None)
+    monkeypatch.setattr("grainwise.runtime.restorer.load_costs", lambda machine: kept[0] if kept else None)
     monkeypatch.setattr(calibration, "keep_costs", kept.append)
     monkeypatch.setattr(calibration, "measure_costs", measure)
     for expected in (1, 0):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from grainwise.core.pictures import Picture, write_picture
+from grainwise.networks.checkpoint import save_weights
 from tests.cli.conftest import Ran, noisy_pixels
+from tests.runtime.small import small_weights
 
 Run = Callable[..., Ran]
 Case = Callable[[Path], list[object]]
@@ -43,6 +45,13 @@ def huge(path: Path) -> Path:
     content = bytearray(picture(path).read_bytes())
     content[16:24] = struct.pack(">II", 2_000_000_000, 2_000_000_000)
     return raw(path, "a.png", bytes(content))
+
+
+def wide(path: Path) -> Path:
+    """A picture of one row, of 3000 pixels."""
+    pixels = noisy_pixels(1, 3000)
+    write_picture(path / "w.png", pixels, Picture(pixels))
+    return path / "w.png"
 
 
 def one(path: Path, *more: object) -> list[object]:
@@ -84,6 +93,18 @@ def unreadable(path: Path) -> list[object]:
 def unwritable(path: Path) -> list[object]:
     (path / "locked").mkdir(mode=0o500)
     return ["denoise", picture(path), "-o", path / "locked" / "o.png"]
+
+
+def level_model(path: Path, task: str) -> Path:
+    """Weights of a small network for ``task``."""
+    weights = small_weights(task=task, convs="hyper")
+    save_weights(path / f"{task}.safetensors", weights.network, weights.card)
+    return path / f"{task}.safetensors"
+
+
+def level(path: Path, command: str, *more: object, task: str = "") -> list[object]:
+    """A command with weights for ``task``, which is the command's own unless it is named."""
+    return [command, picture(path), "-o", path / "o.png", "--model", level_model(path, task or command), *more]
 
 
 def train(path: Path, *changes: str) -> list[object]:
@@ -143,6 +164,41 @@ CASES: dict[str, tuple[Case, str]] = {
     "rows without json": (lambda p: ["evaluate", "--data", p, "--noise", "gaussian:25", "--rows"], "--json"),
     "limit 0": (lambda p: ["bench", "--data", p, "--limit", "0"], "at least 1"),
     "plot without noise": (lambda p: ["bench", "--data", p, "--noise", "gaussian:0", "-o", p / "b"], "needs noise"),
+    "level for plain kernels": (lambda p: one(p, "--level", "20"), "leave --level out"),
+    "level 76": (lambda p: level(p, "denoise", "--level", "76"), "from 0 to 75"),
+    "JPEG quality 0": (lambda p: level(p, "dejpeg", "--level", "0"), "1 to 100"),
+    "JPEG quality nan": (lambda p: level(p, "dejpeg", "--level", "nan"), "1 to 100"),
+    "scale 1": (lambda p: level(p, "upscale", "--scale", "1"), "1.5 to 6"),
+    "scale 7": (lambda p: level(p, "upscale", "--scale", "7"), "1.5 to 6"),
+    "scale nan": (lambda p: level(p, "upscale", "--scale", "nan"), "1.5 to 6"),
+    "no scale": (lambda p: level(p, "upscale"), "--scale"),
+    "a denoiser for JPEG": (lambda p: level(p, "dejpeg", task="denoise"), "run it by grainwise denoise"),
+    "a denoiser that enlarges": (
+        lambda p: level(p, "upscale", "--scale", "2", task="denoise"), "run it by grainwise denoise"
+    ),
+    "an upscaler that denoises": (lambda p: level(p, "denoise", task="upscale"), "run it by grainwise upscale"),
+    "an upscaler in a bench": (
+        lambda p: ["evaluate", "--data", picture(p).parent, "--noise", "gaussian:5", "--model", level_model(p, "upscale")],
+        "run it by grainwise upscale",
+    ),
+    "an upscaler to export": (
+        lambda p: ["export", level_model(p, "upscale"), "--format", "onnx", "-o", p / "m.onnx"], "only denoisers"
+    ),
+    "dejpeg with a quality of 0": (lambda p: level(p, "dejpeg", "--quality", "0"), "--quality"),
+    "dejpeg of text": (
+        lambda p: ["dejpeg", raw(p, "a.png", b"text"), "-o", p / "o.png", "--model", level_model(p, "dejpeg")], "a.png"
+    ),
+    "upscale beyond a format": (
+        lambda p: [
+            "upscale", wide(p), "-o", p / "o.webp", "--scale", "6", "--model", level_model(p, "upscale")
+        ],
+        "holds at most",
+    ),
+    "estimate of an unknown task": (lambda p: ["estimate", picture(p), "--task", "jpeg"], "Did you mean dejpeg"),
+    "estimate by a network": (
+        lambda p: ["estimate", picture(p), "--estimator", level_model(p, "dejpeg")], "holds a network"
+    ),
+    "scale of a stamp": (lambda p: ["estimate", picture(p), "--task", "sr"], "at least 48"),
     "no output": (lambda p: ["denoise", picture(p)], "--out"),
     "no input": (lambda p: ["denoise", "-o", p / "o.png"], "INPUT"),
     "unknown option": (lambda p: one(p, "--fast"), "--fast"),

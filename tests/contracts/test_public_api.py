@@ -11,8 +11,9 @@ import pytest
 import grainwise
 
 PUBLIC = {
-    "BudgetError", "Cancelled", "Denoiser", "GrainwiseError", "InputError", "NoiseEstimate", "PictureError", "PlanError",
-    "Restoration", "TrainingError", "UnknownNameError", "WeightsError", "__version__", "estimate_noise",
+    "BudgetError", "Cancelled", "Denoiser", "GrainwiseError", "InputError", "JpegEstimate", "JpegRestorer", "NoiseEstimate",
+    "PictureError", "PlanError", "Restoration", "ScaleEstimate", "TrainingError", "UnknownNameError", "Upscaler",
+    "WeightsError", "__version__", "estimate_jpeg", "estimate_noise", "estimate_scale",
 }  # fmt: skip
 
 
@@ -28,10 +29,17 @@ def test_the_public_signatures() -> None:
     def names(function: object) -> list[str]:
         return list(inspect.signature(function).parameters)
 
-    assert names(grainwise.Denoiser.from_pretrained) == ["name_or_path", "device", "dtype", "max_memory"]
-    for call in (grainwise.Denoiser.__call__, grainwise.Denoiser.restore):
-        assert names(call) == ["self", "image", "budget", "strength", "sigma", "progress", "max_seconds"]
-    assert names(grainwise.estimate_noise) == ["image"]
+    calls = {
+        grainwise.Denoiser: ["budget", "strength", "sigma", "progress", "max_seconds", "level"],
+        grainwise.JpegRestorer: ["budget", "quality", "progress", "max_seconds"],
+        grainwise.Upscaler: ["scale", "budget", "progress", "max_seconds"],
+    }
+    for kind, arguments in calls.items():
+        assert names(kind.from_pretrained) == ["name_or_path", "device", "dtype", "max_memory"]
+        for call in (kind.__call__, kind.restore):
+            assert names(call) == ["self", "image", *arguments]
+    for estimate in (grainwise.estimate_noise, grainwise.estimate_jpeg, grainwise.estimate_scale):
+        assert names(estimate) == ["image"]
 
 
 def test_one_error_tree() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from grainwise.core.errors import InputError
 from grainwise.core.jpeg import encode_jpeg, through_jpeg
-from grainwise.core.resampling import matlab_resize, opencv_resize
+from grainwise.core.resampling import Enlargement, matlab_resize, opencv_resize
 
 ANNEX_K_LUMA = [16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40]
 """The first values of the JPEG standard's luma table, in zigzag order."""
@@ -47,6 +47,34 @@ def test_rows_and_columns_are_treated_alike() -> None:
     turned = np.ascontiguousarray(np.swapaxes(picture, 0, 1))
     for resize in (lambda p: matlab_resize(p, 0.4), lambda p: opencv_resize(p, 8, 8)):
         np.testing.assert_allclose(np.swapaxes(resize(turned), 0, 1), resize(picture), atol=1e-6)
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    scale=st.floats(1, 6.5),
+    cut=st.floats(0, 1),
+    seed=st.integers(0, 9),
+)
+def test_an_enlargement_in_parts_is_the_whole_one(height: int, width: int, scale: float, cut: float, seed: int) -> None:
+    picture = np.random.default_rng(seed).random((height, width, 2), np.float32)
+    form = Enlargement(height, width, scale)
+    across = form.across(picture)
+    whole = form.down(across, 0, 0, form.height)
+    assert whole.shape == (form.height, form.width, 2)
+    np.testing.assert_allclose(whole, matlab_resize(picture, scale), atol=2e-6)
+    row = int(cut * form.height)
+    for top, bottom in ((0, row), (row, form.height)):
+        if bottom > top:
+            low, high = form.needs(top, bottom)
+            part = form.down(form.across(picture[low:high]), low, top, bottom)
+            assert np.array_equal(part, whole[top:bottom])
+
+
+def test_enlarging_by_less_than_1_is_refused() -> None:
+    for wrong in ((4, 4, 0.9), (0, 4, 2), (4, 4, float("nan"))):
+        with pytest.raises(InputError, match="enlarged by 1 or more"):
+            Enlargement(*wrong)
 
 
 @pytest.mark.parametrize("size", [(12, 17), (19, 26), (80, 110), (37, 20)])

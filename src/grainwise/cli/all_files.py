@@ -3,19 +3,81 @@
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from grainwise.cli.one_file import Restorer
-from grainwise.cli.paths import Job
-from grainwise.core.errors import GrainwiseError
+from grainwise.cli.one_file import FileRestorer, Settings
+from grainwise.cli.paths import Job, plan_jobs
+from grainwise.cli.tasks import FileTask
+from grainwise.core.errors import GrainwiseError, InputError
+from grainwise.runtime.budget import choose_plan
+from grainwise.runtime.pace import check_seconds
+from grainwise.runtime.restorer import Restorer
+
+Kind = TypeVar("Kind", bound=Restorer)
 
 
-def restore_all(jobs: list[Job], restorer: Restorer, *, skip_existing: bool, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """The options that all commands for picture files share; see ``grainwise denoise --help``."""
+
+    inputs: list[str]
+    out: Path
+    model: str
+    budget: str | None
+    max_seconds: float | None
+    device: str
+    dtype: str
+    max_memory: float | None
+    quality: int
+    skip_existing: bool
+    strip_metadata: bool
+    dry_run: bool
+    as_json: bool
+
+
+def restore_files(kind: type[Kind], task: Callable[[Kind], FileTask], common: Common) -> int:
+    """Run a command for picture files; its exit code.
+
+    Args:
+        kind: the restorer of the command.
+        task: what the restorer is asked; checks the command's own options.
+        common: the others.
+
+    Raises:
+        GrainwiseError: nothing can be done as asked.
+    """
+    jobs = plan_jobs(common.inputs, common.out)
+    if not 1 <= common.quality <= 100:
+        raise InputError(f"--quality lies in 1 to 100, got {common.quality}")
+    if common.max_seconds is not None:
+        check_seconds(common.max_seconds)
+    restorer = kind.from_pretrained(
+        common.model,
+        device=common.device,
+        dtype=common.dtype,  # type: ignore[arg-type]
+        max_memory=common.max_memory,
+    )
+    restorer.notify = lambda words: typer.echo(f"grainwise: {words}", err=True)
+    choose_plan(restorer.weights, "balanced" if common.budget is None else common.budget)
+    settings = Settings(
+        budget=common.budget,
+        max_seconds=common.max_seconds,
+        quality=common.quality,
+        strip_metadata=common.strip_metadata,
+    )
+    files = FileRestorer(task(restorer), settings)
+    run = forecast_all if common.dry_run else restore_all
+    return run(jobs, files, skip_existing=common.skip_existing, as_json=common.as_json)
+
+
+def restore_all(jobs: list[Job], restorer: FileRestorer, *, skip_existing: bool, as_json: bool) -> int:
     """Restore every picture; 1 where some of several failed, else 0."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Remaining())
     console = Console(stderr=True)
@@ -33,20 +95,23 @@ def restore_all(jobs: list[Job], restorer: Restorer, *, skip_existing: bool, as_
             bar.advance(overall)
             return told
 
-        return _each(jobs, one, skip_existing=skip_existing, as_json=as_json)
+        return _each(jobs, restorer.task, one, skip_existing=skip_existing, as_json=as_json)
 
 
-def forecast_all(jobs: list[Job], restorer: Restorer, *, skip_existing: bool, as_json: bool) -> int:
+def forecast_all(jobs: list[Job], restorer: FileRestorer, *, skip_existing: bool, as_json: bool) -> int:
     """Tell what every picture will take, and write nothing; 1 where some of several cannot be restored, else 0."""
     return _each(
         jobs,
+        restorer.task,
         lambda job: {"dry_run": True, **restorer.foretell(restorer.way(job))},
         skip_existing=skip_existing,
         as_json=as_json,
     )
 
 
-def _each(jobs: list[Job], one: Callable[[Job], dict[str, Any]], *, skip_existing: bool, as_json: bool) -> int:
+def _each(
+    jobs: list[Job], task: FileTask, one: Callable[[Job], dict[str, Any]], *, skip_existing: bool, as_json: bool
+) -> int:
     failed = 0
     for job in jobs:
         skipped = skip_existing and job.target.exists()
@@ -58,7 +123,7 @@ def _each(jobs: list[Job], one: Callable[[Job], dict[str, Any]], *, skip_existin
             failed += 1
             told = {"error": " ".join(str(error).split())}
         line = {"input": str(job.source), "output": str(job.target), "skipped": skipped, **told}
-        typer.echo(json.dumps(line) if as_json else _words(line), err=not as_json and "error" in line)
+        typer.echo(json.dumps(line) if as_json else _words(line, task), err=not as_json and "error" in line)
     return 1 if failed else 0
 
 
@@ -92,19 +157,19 @@ class _Remaining(ProgressColumn):
         return Text(text, style="progress.remaining")
 
 
-def _words(line: dict[str, Any]) -> str:
+def _words(line: dict[str, Any], task: FileTask) -> str:
     if "error" in line:
         return f"grainwise: error: {line['error']}"
     if line["skipped"]:
         return f"{line['output']}: there already, skipped"
     if line.get("dry_run"):
         return _forecast_words(line)
-    if not line["noise_found"]:
-        hint = "no noise found that can be told from the picture; if there is some, give its level: --sigma 5"
-        return f"{line['output']}: {hint}"
+    degradation = task.words(line)
+    if degradation is None:
+        return f"{line['output']}: {task.hint}"
     several = f" ({len(line['plans'])} plans, to be in time)" if len(line["plans"]) > 1 else ""
     return (
-        f"{line['output']}: sigma {line['sigma']:.1f}, {line['macs_per_pixel'] / 1000:.0f}K MACs/px{several}, "
+        f"{line['output']}: {degradation}, {line['macs_per_pixel'] / 1000:.0f}K MACs/px{several}, "
         f"{line['megapixels']:.1f} MP in {line['seconds']:.2f} s"
     )
 

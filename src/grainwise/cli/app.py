@@ -4,12 +4,14 @@ import typer
 
 from grainwise import __version__
 from grainwise.cli.bench import bench
+from grainwise.cli.dejpeg import dejpeg
 from grainwise.cli.denoise import denoise
 from grainwise.cli.estimate import estimate
 from grainwise.cli.evaluate import evaluate
 from grainwise.cli.export import export
 from grainwise.cli.models import models
 from grainwise.cli.train import train
+from grainwise.cli.upscale import upscale
 from grainwise.cli.web import web
 
 app = typer.Typer(
@@ -38,5 +40,5 @@ def _options(
         typer.echo(context.get_help())
 
 
-for command in (denoise, estimate, models, evaluate, bench, train, export, web):
+for command in (denoise, dejpeg, upscale, estimate, models, evaluate, bench, train, export, web):
     app.command()(command)

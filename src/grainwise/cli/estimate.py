@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,22 +13,30 @@ from grainwise.cli.options import Json
 
 def estimate(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, globs or folders (recursive).")],
+    task: Annotated[
+        str, typer.Option(help="denoise: noise level. dejpeg: JPEG quality. sr: by how much it was enlarged.")
+    ] = "denoise",
+    estimator: Annotated[
+        Path | None, typer.Option(help="Weights of a trained level estimator, in place of the classical estimates.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Estimate the noise level of pictures (standard deviation, in steps of 255)."""
+    """Estimate the degradation of pictures: noise level (in steps of 255), JPEG quality, or scale."""
+    from grainwise.cli.estimates import WORDS, told_by
     from grainwise.cli.paths import sources_of
-    from grainwise.core.errors import GrainwiseError
-    from grainwise.core.pictures import read_picture
-    from grainwise.runtime.noise_level import estimate_noise
+    from grainwise.core.errors import GrainwiseError, UnknownNameError
 
+    if task not in WORDS:
+        raise UnknownNameError("task", task, WORDS)
     sources = sources_of(inputs)
+    told: Callable[[Path], dict[str, Any]] = told_by(task, estimator)
     failed = 0
     for path, _ in sources:
         line: dict[str, Any] = {"input": str(path)}
         try:
-            pixels = read_picture(path).pixels
             start = time.perf_counter()
-            found = estimate_noise(pixels)
+            line |= told(path)
+            line["seconds"] = time.perf_counter() - start
         except GrainwiseError as error:
             if len(sources) == 1:
                 raise
@@ -34,19 +44,5 @@ def estimate(
             line["error"] = " ".join(str(error).split())
             typer.echo(json.dumps(line) if as_json else f"grainwise: error: {line['error']}", err=not as_json)
             continue
-        line |= {
-            "sigma": 255 * found.sigma,
-            "depends_on_brightness": found.depends_on_brightness,
-            "brightness": [255 * b for b in found.brightness],
-            "sigmas": [255 * s for s in found.sigmas],
-            "seconds": time.perf_counter() - start,
-        }
-        typer.echo(json.dumps(line) if as_json else _words(line))
+        typer.echo(json.dumps(line) if as_json else f"{line['input']}: {WORDS[task](line)}")
     return 1 if failed else 0
-
-
-def _words(line: dict[str, Any]) -> str:
-    text = f"{line['input']}: sigma {line['sigma']:.1f}"
-    if line["depends_on_brightness"]:
-        text += f", from {min(line['sigmas']):.1f} to {max(line['sigmas']):.1f} by brightness"
-    return text

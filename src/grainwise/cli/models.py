@@ -23,11 +23,21 @@ def models(
         network = name_of(weights.network)
         if as_json:
             typer.echo(
-                json.dumps({"name": weights.name, "network": network, "parameters": parameters, **asdict(weights.card)})
+                json.dumps(
+                    {
+                        "name": weights.name,
+                        "task": weights.network.facts.task,
+                        "network": network,
+                        "parameters": parameters,
+                        **asdict(weights.card),
+                    }
+                )
             )
             continue
         card = weights.card
-        typer.echo(f"{weights.name}: {network}, {parameters / 1e6:.2f}M parameters, {card.licence}")
+        typer.echo(
+            f"{weights.name}: {network} for {weights.network.facts.task}, {parameters / 1e6:.2f}M parameters, {card.licence}"
+        )
         typer.echo(
             f"  taught by {', '.join(card.data)}; {card.steps} steps, {card.seconds / 60:.0f} min on {card.device}"
         )

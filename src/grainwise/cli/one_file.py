@@ -8,27 +8,23 @@ from typing import Any, Literal
 
 from grainwise import __version__
 from grainwise.cli.paths import Job
+from grainwise.cli.tasks import Asked, FileTask
 from grainwise.core.errors import InputError
 from grainwise.core.picture_formats import Format
 from grainwise.core.picture_rows import PictureInfo, check_rows_target, read_info, writing_rows
 from grainwise.core.pictures import read_picture, target_format, write_picture
-from grainwise.runtime.denoiser import Denoiser
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.restoration import Account
 
-LEAST_LEVEL = 0.5
-"""A blind estimate under this many steps of 255 is reported as no noise."""
 COMFORTABLE_SIDE = 256
 """A picture that fits into memory, but leaves no room for tiles of this side, is restored in strips all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the user asked for; see ``grainwise denoise --help``. ``sigma`` is in image units."""
+    """What the user asked for, of all commands alike; see ``grainwise denoise --help``."""
 
     budget: str | None
-    strength: float
-    sigma: float | None
     max_seconds: float | None
     quality: int
     strip_metadata: bool
@@ -40,12 +36,16 @@ class Way:
 
     Attributes:
         info: of the source file.
+        result: the same with the size of the result.
+        asked: arguments of the restorer's call.
         in_rows: whether it is read, restored and written in strips.
-        forecast: of the denoiser.
+        forecast: of the restorer.
         read, write: seconds that the files are expected to take; None where the machine was not measured.
     """
 
     info: PictureInfo
+    result: PictureInfo
+    asked: Asked
     in_rows: bool
     forecast: Forecast
     read: float | None
@@ -59,19 +59,14 @@ class Way:
         return self.forecast.seconds + self.read + self.write
 
 
-class Restorer:
-    """A denoiser with the user's settings, for picture files."""
+class FileRestorer:
+    """Restores picture files: a command's task with the user's settings."""
 
-    def __init__(self, denoiser: Denoiser, settings: Settings) -> None:
+    def __init__(self, task: FileTask, settings: Settings) -> None:
         """Keep both; where there is a time limit, measure the machine unless it was measured before."""
-        self.denoiser, self.settings = denoiser, settings
-        self._asked: dict[str, Any] = {
-            "budget": settings.budget,
-            "strength": settings.strength,
-            "sigma": settings.sigma,
-        }
+        self.task, self.settings, self.restorer = task, settings, task.restorer
         if settings.max_seconds is not None:
-            denoiser.measured_costs()
+            self.restorer.measured_costs()
 
     def way(self, job: Job) -> Way:
         """Decide how a picture goes.
@@ -82,30 +77,31 @@ class Restorer:
             BudgetError: it takes more time than is allowed.
         """
         info = read_info(job.source)
-        target = target_format(job.target)
-        in_rows = self._must_go_in_rows(info, job.target)
-        passes = self._passes(in_rows)
+        result, asked, target = self.task.result_of(info), self.task.asked(info), target_format(job.target)
+        in_rows = self._must_go_in_rows(info, result, job.target)
+        passes = 2 if in_rows and self.task.reads_twice(asked) else 1
         read = self._file_seconds(info, info.format, "read")
-        write = self._file_seconds(info, target, "write")
-        forecast = self.denoiser.forecast(
-            (info.height, info.width),
-            0 if in_rows else 2 * info.nbytes,
-            **self._asked,
+        write = self._file_seconds(result, target, "write")
+        forecast = self.task.forecast(
+            info,
+            {"budget": self.settings.budget, **asked},
+            0 if in_rows else info.nbytes + result.nbytes,
+            in_rows,
             max_seconds=self.settings.max_seconds,
-            row_bytes=info.row_bytes if in_rows else 0,
             along=passes * (read or 0.0) + (write or 0.0),
         )
-        return Way(info, in_rows, forecast, None if read is None else passes * read, write)
+        return Way(info, result, asked, in_rows, forecast, None if read is None else passes * read, write)
 
     def restore(self, job: Job, way: Way, progress: Callable[[float], object]) -> dict[str, Any]:
         """Restore a picture the way that was decided, and tell what it took."""
         start = time.perf_counter()
         account, read, write = (self._in_rows if way.in_rows else self._whole)(job, way, progress, start)
         seconds = time.perf_counter() - start
-        megapixels = way.info.height * way.info.width / 1e6
+        megapixels = way.result.height * way.result.width / 1e6
         return {
-            "sigma": 255 * account.sigma,
-            "noise_found": account.estimate is None or 255 * account.estimate.sigma >= LEAST_LEVEL,
+            **self.task.told(account, way.asked),
+            "width": way.result.width,
+            "height": way.result.height,
             "plan": str(account.plan),
             "plans": {str(plan): tiles for plan, tiles in account.plans.items()},
             "macs_per_pixel": account.macs_per_pixel,
@@ -124,13 +120,13 @@ class Restorer:
 
     def foretell(self, way: Way) -> dict[str, Any]:
         """Tell what a picture will take."""
-        forecast, costs = way.forecast, self.denoiser.known_costs()
+        forecast, costs = way.forecast, self.restorer.known_costs()
         return {
             "plan": str(forecast.plan),
             "macs_per_pixel": forecast.macs_per_pixel,
             "tiles": forecast.tiles,
             "in_rows": way.in_rows,
-            "megapixels": way.info.height * way.info.width / 1e6,
+            "megapixels": way.result.height * way.result.width / 1e6,
             "seconds_predicted": way.seconds,
             "seconds_predicted_read": way.read,
             "seconds_predicted_estimate": forecast.seconds_estimate,
@@ -147,12 +143,12 @@ class Restorer:
         picture = read_picture(job.source)
         read = time.perf_counter()
         left = self._left(way, read - start, way.write or 0.0)
-        result = self.denoiser.restore(picture.pixels, progress=progress, max_seconds=left, **self._asked)
+        result, like = self.task.restore(picture, progress=progress, max_seconds=left, **self._asked(way))
         restored = time.perf_counter()
         write_picture(
             job.target,
             result.image,  # type: ignore[arg-type]
-            picture,
+            like,
             provenance=self._provenance(result.plans or [result.plan]),
             quality=self.settings.quality,
             strip_metadata=self.settings.strip_metadata,
@@ -164,22 +160,18 @@ class Restorer:
     ) -> tuple[Account, None, None]:
         """Reading and writing go on beside the network, and are not told apart from it."""
         limit = self.settings.max_seconds
-        along = (way.read or 0.0) / self._passes(True) + (way.write or 0.0)
+        passes = 2 if self.task.reads_twice(way.asked) else 1
+        along = (way.read or 0.0) / passes + (way.write or 0.0)
         with writing_rows(
             job.target,
-            way.info,
+            way.result,
             provenance=self._provenance([way.forecast.plan] if limit is None else [f"within {limit:g} s"]),
             quality=self.settings.quality,
             strip_metadata=self.settings.strip_metadata,
         ) as write:
             left = self._left(way, time.perf_counter() - start, 0.0, along)
-            account = self.denoiser.restore_rows(
-                way.info,
-                write,  # type: ignore[arg-type]
-                progress=progress,
-                max_seconds=left,
-                along=along,
-                **self._asked,
+            account = self.task.restore_rows(
+                way.info, write, progress=progress, max_seconds=left, along=along, **self._asked(way)
             )
         return account, None, None
 
@@ -188,20 +180,23 @@ class Restorer:
         limit, least = self.settings.max_seconds, way.forecast.least_seconds
         return None if limit is None or least is None else max(limit - gone - kept, least + along)
 
-    def _passes(self, in_rows: bool) -> int:
-        """How often a file is read: twice in rows, where the noise level is estimated."""
-        return 2 if in_rows and self.settings.sigma is None and self.settings.strength > 0 else 1
+    def _asked(self, way: Way) -> Asked:
+        return {"budget": self.settings.budget, **way.asked}
 
-    def _must_go_in_rows(self, info: PictureInfo, target: Path) -> bool:
-        size, held, timed = (info.height, info.width), 2 * info.nbytes, self.settings.max_seconds is not None
+    def _must_go_in_rows(self, info: PictureInfo, result: PictureInfo, target: Path) -> bool:
+        size, held, timed = (
+            (result.height, result.width),
+            info.nbytes + result.nbytes,
+            self.settings.max_seconds is not None,
+        )
         missing, uncomfortable = (
-            self.denoiser.missing_bytes(size, held, self.settings.budget, timed=timed, side=side)
+            self.restorer.missing_bytes(size, held, self.settings.budget, timed=timed, side=side)
             for side in (0, COMFORTABLE_SIDE)
         )
         if uncomfortable <= 0:
             return False
         if info.in_rows and (missing > 0 or target_format(target) != "webp"):
-            check_rows_target(target, info)
+            check_rows_target(target, result)
             return True
         if missing > 0:
             raise InputError(
@@ -211,7 +206,7 @@ class Restorer:
         return False
 
     def _file_seconds(self, info: PictureInfo, format: Format, step: Literal["read", "write"]) -> float | None:
-        costs = self.denoiser.known_costs()
+        costs = self.restorer.known_costs()
         if costs is None:
             return None
         shallow = step == "write" and format in ("jpeg", "webp")
@@ -220,8 +215,8 @@ class Restorer:
         return nbytes * (cost.read if step == "read" else cost.write)
 
     def _provenance(self, plans: Iterable[object]) -> str:
-        made = f"grainwise {__version__}, model {self.denoiser.weights.name}"
-        return f"{made}, plan {' and '.join(map(str, plans))}, strength {self.settings.strength:g}"
+        made = f"grainwise {__version__}, model {self.restorer.weights.name}"
+        return f"{made}, plan {' and '.join(map(str, plans))}, {self.task.how}"
 
     def _machine(self) -> dict[str, str]:
-        return {"device": str(self.denoiser.device), "dtype": str(self.denoiser.dtype).removeprefix("torch.")}
+        return {"device": str(self.restorer.device), "dtype": str(self.restorer.dtype).removeprefix("torch.")}

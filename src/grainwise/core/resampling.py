@@ -63,10 +63,20 @@ def _apply(picture: Floats, rows: Floats, columns: Floats) -> Floats:
 @functools.lru_cache(maxsize=64)
 def _weights(length: int, out: int, scale: float, a: float, antialias: bool, mirror: bool) -> Floats:
     """[out, length]: the weight of each input pixel in each output pixel; rows add up to 1."""
+    taps, weights = _taps(length, out, scale, a, antialias, mirror)
+    table = np.zeros((out, length))
+    np.add.at(table, (np.arange(out)[:, None], taps), weights)
+    return table.astype(np.float32)
+
+
+def _taps(
+    length: int, out: int, scale: float, a: float, antialias: bool, mirror: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """(input pixels, their weights) of each output pixel, [out, taps] twice; weights add up to 1."""
     stretch = scale if antialias else 1.0
     centres = (np.arange(out) + 0.5) / scale - 0.5
     reach = math.ceil(2 / stretch)
-    taps = np.floor(centres)[:, None].astype(int) + np.arange(-reach, reach + 2)[None]
+    taps = np.floor(centres)[:, None].astype(np.int64) + np.arange(-reach, reach + 2)[None]
     weights = cubic((centres[:, None] - taps) * stretch, a)
     weights /= weights.sum(1, keepdims=True)
     if mirror:
@@ -74,9 +84,55 @@ def _weights(length: int, out: int, scale: float, a: float, antialias: bool, mir
         index = np.where(period < length, period, 2 * length - 1 - period)
     else:
         index = taps.clip(0, length - 1)
-    table = np.zeros((out, length))
-    np.add.at(table, (np.arange(out)[:, None], index), weights)
-    return table.astype(np.float32)
+    return index, weights
+
+
+class Enlargement:
+    """`matlab_resize` at a scale of 1 or more, in parts: any rows of the result, to the last bit those of the whole.
+
+    Args:
+        height, width: of the picture.
+        scale: 1 or more.
+
+    Attributes:
+        height, width: of the result, ``scale`` times as large, rounded up.
+
+    Raises:
+        InputError: a scale under 1, or an empty picture.
+    """
+
+    def __init__(self, height: int, width: int, scale: float) -> None:
+        """Prepare the weights of both directions."""
+        if not (scale >= 1 and min(height, width) > 0):
+            raise InputError(f"a picture with pixels is enlarged by 1 or more, got {height}x{width} and {scale}")
+        self.height, self.width = (math.ceil(round(scale * side, 9)) for side in (height, width))
+        self._rows, self._row_weights = _taps(height, self.height, scale, -0.5, False, True)
+        self._columns, self._column_weights = _taps(width, self.width, scale, -0.5, False, True)
+
+    def needs(self, top: int, bottom: int) -> tuple[int, int]:
+        """The first and the last row, excluded, of the picture that the rows [top, bottom) of the result are made of."""
+        rows = self._rows[top:bottom]
+        return int(rows.min()), int(rows.max()) + 1
+
+    def across(self, rows: Floats) -> Floats:
+        """Whole rows [N, W, C] enlarged across, [N, width, C]."""
+        return _summed(rows.swapaxes(0, 1), self._columns, self._column_weights).swapaxes(0, 1)
+
+    def down(self, rows: Floats, first: int, top: int, bottom: int) -> Floats:
+        """The rows [top, bottom) of the result, of ``rows`` that `across` gave, the first of which is row ``first``."""
+        return _summed(rows, self._rows[top:bottom] - first, self._row_weights[top:bottom])
+
+
+def _summed(rows: Floats, taps: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> Floats:
+    """[N, ...] -> [out, ...]: sums over the taps, in order."""
+    shape = (-1, *[1] * (rows.ndim - 1))
+    total: Floats | None = None
+    for tap, weight in zip(taps.T, weights.T.astype(np.float32), strict=True):
+        if weight.any():
+            part = rows[tap] * weight.reshape(shape)
+            total = part if total is None else np.add(total, part, out=total)
+    assert total is not None
+    return total
 
 
 def cubic(x: npt.NDArray[np.float64], a: float) -> npt.NDArray[np.float64]:

@@ -4,24 +4,13 @@ ITU-T T.81: RGB to YCbCr (JFIF), chroma as 2x2 means (4:2:0), 8x8 DCT, division 
 quality of the Independent JPEG Group, rounding, and back; chroma is enlarged by the triangle filter that decoders use.
 """
 
-import functools
-
 import numpy as np
 import numpy.typing as npt
 
 from grainwise.core.errors import InputError
+from grainwise.core.jpeg_tables import dct_matrix, standard_table
 
 Planes = npt.NDArray[np.float32]
-
-_LUMA = """
-16 11 10 16 24 40 51 61  12 12 14 19 26 58 60 55  14 13 16 24 40 57 69 56  14 17 22 29 51 87 80 62
-18 22 37 56 68 109 103 77  24 35 55 64 81 104 113 92  49 64 78 87 103 121 120 101  72 92 95 98 112 100 103 99
-"""
-_CHROMA = """
-17 18 24 47 99 99 99 99  18 21 26 66 99 99 99 99  24 26 56 99 99 99 99 99  47 66 99 99 99 99 99 99
-99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99
-"""
-_TABLES = tuple(np.array(text.split(), dtype=np.float64).reshape(8, 8) for text in (_LUMA, _CHROMA))
 
 TO_YCC = np.array(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]],
@@ -54,7 +43,7 @@ def jpeg_model(picture: Planes, quality: int, *, shift: tuple[int, int] = (0, 0)
     levels = np.rint(np.clip(padded, 0, 1) * np.float32(255))
     ycc = np.rint(np.tensordot(TO_YCC, levels, 1))
     ycc[0] -= 128
-    luma, chroma = (_table(quality, kind) for kind in (0, 1))
+    luma, chroma = (standard_table(quality, chroma=kind).astype(np.float32) for kind in (False, True))
     y = _quantised(ycc[:1], luma)
     if subsample:
         pairs = ycc[1:, ::2] + ycc[1:, 1::2]
@@ -69,27 +58,9 @@ def jpeg_model(picture: Planes, quality: int, *, shift: tuple[int, int] = (0, 0)
     return out
 
 
-@functools.cache
-def _table(quality: int, kind: int) -> Planes:
-    """Steps of the 8x8 coefficients at a quality: of luma (0) or chroma (1)."""
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    table: Planes = np.clip((_TABLES[kind] * scale + 50) // 100, 1, 255).astype(np.float32)
-    return table
-
-
-@functools.cache
-def _dct() -> Planes:
-    """The orthonormal DCT of 8 samples, [frequency, sample]."""
-    k, n = np.mgrid[:8, :8]
-    matrix = np.cos(np.pi * (2 * n + 1) * k / 16) / 2
-    matrix[0] /= np.sqrt(2)
-    out: Planes = matrix.astype(np.float32)
-    return out
-
-
 def _quantised(planes: Planes, table: Planes) -> Planes:
     """[C, H, W], both sides multiples of 8, after quantising its blocks' coefficients."""
-    shape, matrix = planes.shape, _dct()
+    shape, matrix = planes.shape, dct_matrix()
     rows = (-1, 8, shape[2])
     tiled = (-1, 8, shape[2] // 8, 8)
     across = (planes.reshape(-1, 8) @ matrix.T).reshape(rows)

@@ -173,7 +173,7 @@ def _tile_seconds(
 ) -> float:
     side = pixels.shape[0]
     facts, box = weights.network.facts, Box(0, side, 0, side)
-    level = Level(min(0.1, facts.sigma_max), None, 1.0, facts.sigma_max, (side, side))
+    level = Level(min(0.1, facts.sigma_max), None, 1.0, facts.sigma_max, (side, side)) if facts.needs_sigma else None
     run = TileRun(network, facts, device, level, OnePlan(plan), total=box.area, progress=None, sparing=False)
     out = np.empty_like(pixels)
     start = time.perf_counter()

@@ -1,125 +1,58 @@
-"""The denoiser: a picture in, the same picture without its noise out, at the budget that the caller chose.
+"""The denoiser: a picture in, the same picture without its noise out, at the budget that the caller chose."""
 
-Its way: noise level, budget, plan, tiles; each tile through the extracted network of the plan; stitched. Calls do not
-share state but a cache of extracted networks, so that one denoiser serves many threads.
-"""
-
-import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from grainwise.core.errors import InputError
 from grainwise.core.image import as_hwc, like_input
-from grainwise.networks.checkpoint import Weights, load_weights
-from grainwise.primitives.channels import ChannelPlan
-from grainwise.runtime import machine, memory
-from grainwise.runtime.budget import Choice, choose_plan, dearest_plan
-from grainwise.runtime.calibration import costs_for, keep_costs, load_costs, machine_of, measure_costs
-from grainwise.runtime.cost import CostModel
-from grainwise.runtime.forecast import Forecast, foretell
+from grainwise.networks.checkpoint import Weights
+from grainwise.networks.level_network import LevelNetwork
+from grainwise.networks.tasks import DENOISE
+from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.level import Level, is_number
 from grainwise.runtime.noise_level import estimate_noise
-from grainwise.runtime.pace import check_seconds
 from grainwise.runtime.pixels import Image, ProgressCallback, tell
 from grainwise.runtime.restoration import Account, Restoration
+from grainwise.runtime.restorer import Restorer
 from grainwise.runtime.strips import Rows, WriteRows, copy_rows, estimate_rows, restore_rows
-from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
-from grainwise.runtime.tiles import Tile
-from grainwise.runtime.tiling import Tiling
-from grainwise.runtime.timer import Timer, candidates_of
+
+Sigma = float | npt.NDArray[np.floating]
 
 
-class Denoiser:
-    """Removes noise from pictures.
+class Denoiser(Restorer):
+    """Removes noise from pictures. See `Restorer` for its arguments, attributes and errors."""
 
-    Args:
-        weights: the network with its card.
-        device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        dtype: of the arithmetic: ``"auto"`` (bfloat16 where the hardware multiplies it), ``"float32"``, ``"bfloat16"``,
-            ``"float16"`` (GPU only).
-        max_memory: what the process may take, in MB (2**20 bytes), pictures included; None allows half of what is free.
+    task = DENOISE
+    shipped = "default"
 
-    Attributes:
-        costs: what plans cost on this machine, in seconds; None until a time limit asks for it. See `time_machine`.
-        notify: called with a line of text before the machine is measured.
-
-    Raises:
-        InputError: a device or dtype that is not there, or a network that is no such denoiser.
-    """
-
-    def __init__(
-        self,
-        weights: Weights,
-        *,
-        device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        max_memory: float | None = None,
-    ) -> None:
-        """Choose device and dtype, and prepare the allocator."""
-        facts = weights.network.facts
-        if (facts.channels, facts.scale, facts.needs_sigma, facts.exact_tiles) != (3, 1, True, True):
-            raise InputError(
-                f"{weights.name} is no RGB denoiser with exact tiles that is told the noise level: {facts}"
-            )
-        machine.tune_allocator()
-        self.weights = weights
-        self.device = machine.find_device(device)
-        self.dtype = machine.find_dtype(dtype, self.device)
-        if max_memory is not None and not (is_number(max_memory) and 0 < max_memory < float("inf")):
-            raise InputError(f"max_memory is a number of MB above 0, got {max_memory!r}")
-        self.max_memory = max_memory
-        self._extracted: dict[ChannelPlan, nn.Module] = {}
-        self._lock = threading.Lock()
-        self._costs_lock = threading.Lock()
-        self.costs: CostModel | None = None
-        self._looked_up = False
-        self.notify: Callable[[str], object] | None = None
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path | None = None,
-        *,
-        device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        max_memory: float | None = None,
-    ) -> "Denoiser":
-        """A denoiser with shipped weights (``"default"``, or None) or with those of a file.
-
-        Raises:
-            UnknownNameError, WeightsError: no such weights, or a damaged file.
-            InputError: a device or dtype that is not there.
-        """
-        weights = load_weights("default" if name_or_path is None else name_or_path)
-        return cls(weights, device=device, dtype=dtype, max_memory=max_memory)
+    def _takes(self, weights: Weights) -> bool:
+        return weights.network.facts.needs_sigma
 
     def __call__(
         self,
         image: Image | Tensor,
         budget: str | float | None = None,
         strength: float = 1.0,
-        sigma: float | npt.NDArray[np.floating] | None = None,
+        sigma: Sigma | None = None,
         progress: ProgressCallback | None = None,
         max_seconds: float | None = None,
+        level: float | None = None,
     ) -> Image | Tensor:
         """The picture without its noise; see `restore`, which also tells how it was made."""
-        return self.restore(image, budget, strength, sigma, progress, max_seconds).image
+        return self.restore(image, budget, strength, sigma, progress, max_seconds, level).image
 
     def restore(
         self,
         image: Image | Tensor,
         budget: str | float | None = None,
         strength: float = 1.0,
-        sigma: float | npt.NDArray[np.floating] | None = None,
+        sigma: Sigma | None = None,
         progress: ProgressCallback | None = None,
         max_seconds: float | None = None,
+        level: float | None = None,
     ) -> Restoration:
         """Remove the noise of one picture.
 
@@ -133,17 +66,21 @@ class Denoiser:
             max_seconds: what the call may take. The dearest plan that is predicted to meet it is run, and no dearer one
                 than the budget allows; where tiles turn out slower than predicted, the others get a cheaper plan. The
                 first such call on a machine measures it before, which takes some seconds more (see `time_machine`).
+            level: for a network whose kernels depend on it: the noise level, in image units, that they are those of; None
+                takes that of ``sigma``. Where ``sigma`` is None, it stands for that too, and nothing is estimated.
 
         Returns:
             The picture, of the type, depth and shape of ``image``. Integer pictures are clipped and rounded; floats are
             not clipped.
 
         Raises:
-            InputError: a picture, strength or level that cannot be used; not enough memory allowed.
+            InputError: a picture, strength or level that cannot be used, or a level for a network that takes none; not
+                enough memory allowed.
             BudgetError: a budget that cannot be read or met; a time limit that no plan meets.
             Cancelled: ``progress`` returned False.
         """
-        cap, timer = self._begin(budget, strength, max_seconds)
+        sigma = self._sigma(strength, sigma, level)
+        cap, timer = self._begin(budget, max_seconds)
         start = time.perf_counter() if timer is None else timer.start
         pixels = as_hwc(image)
         size, held = (pixels.shape[0], pixels.shape[1]), pixels.nbytes
@@ -153,18 +90,20 @@ class Denoiser:
         told = time.perf_counter()
         estimate = estimate_noise(pixels) if blind else None
         seconds_estimate = time.perf_counter() - told
-        level = Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, size)
+        noise = Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, size)
         run = None
-        if level.mean == 0:
+        if noise.mean == 0:
             out = pixels.copy()
             tell(progress, 1.0)
         else:
             out = np.empty_like(pixels, order="C")
-            run, tiles = self._run(self._tiling(size, held), cap, timer, level, progress)
+            kernels = self._kernels(noise, strength, level)
+            run, tiles = self._run(self._tiling(size, held), cap, timer, noise, progress, kernels=kernels)
             run.run(tiles, pixels, out)
         return Restoration(
             image=like_input(out, image),
-            sigma=level.mean,
+            task=self.task,
+            level=noise.mean,
             estimate=estimate,
             seconds=time.perf_counter() - start,
             seconds_estimate=seconds_estimate,
@@ -180,6 +119,7 @@ class Denoiser:
         sigma: float | None = None,
         progress: ProgressCallback | None = None,
         max_seconds: float | None = None,
+        level: float | None = None,
         *,
         along: float = 0.0,
     ) -> Account:
@@ -190,33 +130,36 @@ class Denoiser:
         Args:
             rows: the picture, see `grainwise.core.picture_rows.PictureInfo`.
             write: takes the rows of the result, all bands, from top to bottom.
-            budget, strength, sigma, progress, max_seconds: see `restore`; ``sigma`` is no map here.
+            budget, strength, sigma, progress, max_seconds, level: see `restore`; ``sigma`` is no map here.
             along: seconds of ``max_seconds`` that reading and writing are expected to take besides.
 
         Raises:
             InputError, BudgetError, Cancelled: see `restore`.
         """
-        cap, timer = self._begin(budget, strength, max_seconds)
+        told_sigma = self._sigma(strength, sigma, level)
+        cap, timer = self._begin(budget, max_seconds)
         start = time.perf_counter() if timer is None else timer.start
-        blind = sigma is None and strength > 0
+        blind = told_sigma is None and strength > 0
         size = rows.height, rows.width
         if timer is not None:
             timer.check(self._tiling(size, 0, rows.row_bytes), estimate=blind, along=along)
         told = time.perf_counter()
         estimate = estimate_rows(rows, progress) if blind else None
         seconds_estimate = time.perf_counter() - told
-        level = Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, size)
+        noise = Level(told_sigma, estimate, strength, self.weights.network.facts.sigma_max, size)
         run = None
-        if level.map is not None:
+        if noise.map is not None:
             raise InputError("a picture that is read in rows takes one noise level, or None; no map")
-        if level.mean == 0:
+        if noise.mean == 0:
             copy_rows(rows, write, progress)
         else:
             tiling = self._tiling(size, 0, rows.row_bytes)
-            run, tiles = self._run(tiling, cap, timer, level, progress, along=along)
+            kernels = self._kernels(noise, strength, level)
+            run, tiles = self._run(tiling, cap, timer, noise, progress, kernels=kernels, along=along)
             restore_rows(rows, write, run, tiles, tiling.facts)
         return Account(
-            sigma=level.mean,
+            task=self.task,
+            level=noise.mean,
             estimate=estimate,
             seconds=time.perf_counter() - start,
             seconds_estimate=seconds_estimate,
@@ -231,6 +174,7 @@ class Denoiser:
         strength: float = 1.0,
         sigma: float | None = None,
         max_seconds: float | None = None,
+        level: float | None = None,
         *,
         row_bytes: int = 0,
         along: float = 0.0,
@@ -240,154 +184,46 @@ class Denoiser:
         Args:
             size: height and width.
             held: bytes that the picture and its result take in memory.
-            budget, strength, sigma, max_seconds: see `restore`.
+            budget, strength, sigma, max_seconds, level: see `restore`.
             row_bytes: of a row, where the picture is restored in strips; else 0.
             along: seconds of ``max_seconds`` that are needed for other work.
 
         Raises:
             InputError, BudgetError: see `restore`.
         """
-        cap, timer = self._begin(budget, strength, max_seconds)
-        return foretell(
-            self.weights,
-            cap,
-            self._tiling(size, held, row_bytes),
-            itemsize=self.dtype.itemsize,
-            held=held,
-            blind=sigma is None and strength > 0,
-            idle=sigma == 0 or strength == 0,
-            costs=self.known_costs(),
-            started=self._extracted,
-            timer=timer,
+        told = self._sigma(strength, sigma, level)
+        return self._foretell(
+            size,
+            held,
+            budget,
+            max_seconds,
+            row_bytes=row_bytes,
             along=along,
+            blind=told is None and strength > 0,
+            idle=strength == 0 or (is_number(told) and told == 0),
         )
 
-    def missing_bytes(
-        self, size: tuple[int, int], held: int, budget: str | float | None = None, *, timed: bool = False, side: int = 0
-    ) -> int:
-        """Bytes by which the memory allowed falls short of a picture that is held whole; 0 or less where it does not.
-
-        Args:
-            size: height and width.
-            held: bytes that the picture and its result take.
-            budget: see `restore`.
-            timed: whether there is a time limit.
-            side: of the tiles that there shall be room for; at least the smallest.
-        """
-        facts, tiling = self.weights.network.facts, self._tiling(size, held)
-        least = memory.least_written(*size, facts.size_multiple, facts.least_tile)
-        plan = self._dearest(budget, timed=timed).plan
-        per_pixel = self.weights.network.bytes_per_pixel(plan, self.dtype.itemsize)
-        return tiling.bytes(max(side, least), per_pixel) - tiling.free
-
-    def measured_costs(self) -> CostModel:
-        """What plans cost on this machine; quickly measured now, if it never was."""
-        with self._costs_lock:
-            if self.costs is None:
-                self.costs = costs_for(self.weights, self._network, self.device, self.dtype, self.notify)
-            return self.costs
-
-    def known_costs(self) -> CostModel | None:
-        """What plans cost on this machine, if it was ever measured."""
-        if self.costs is None and not self._looked_up:
-            self._looked_up = True
-            self.costs = load_costs(machine_of(self.weights, self.device, self.dtype))
-        return self.costs
-
-    def time_machine(
-        self, *, quick: bool = False, tell: Callable[[float], object] = lambda _: None
-    ) -> tuple[CostModel, Path | None]:
-        """Measure what the plans cost on this machine, in seconds, and keep it in the user's cache folder.
-
-        Args:
-            quick: measure a few plans only; a time limit then chooses among these.
-            tell: called with the finished share, 0 to 1.
-
-        Returns:
-            The measurements, and the file that keeps them; None where it cannot be written.
-        """
-        costs = measure_costs(self.weights, self._network, self.device, self.dtype, quick=quick, tell=tell)
-        self.costs = costs
-        return costs, keep_costs(costs)
-
-    def _begin(
-        self, budget: str | float | None, strength: float, max_seconds: float | None
-    ) -> tuple[Choice, Timer | None]:
-        """The dearest plan allowed, and the running timer of the call."""
-        cap = self._dearest(budget, timed=max_seconds is not None)
+    def _sigma(self, strength: float, sigma: Sigma | None, level: float | None) -> Sigma | None:
+        """``sigma``, or the level by hand in its place; both, and the strength, checked."""
         if not (is_number(strength) and 0 <= strength <= 2):
             raise InputError(f"strength lies in 0 to 2, got {strength!r}")
-        if max_seconds is None:
-            return cap, None
-        limit, costs = check_seconds(max_seconds), self.measured_costs()
-        candidates = candidates_of(self.weights, costs, cap, self.dtype.itemsize, self._extracted)
-        return cap, Timer(limit, costs, candidates, clock=time.perf_counter)
+        if level is None:
+            return sigma
+        name, facts = self.weights.name, self.weights.network.facts
+        if facts.level_range is None:
+            raise InputError(
+                f"the kernels of {name} depend on no level; leave the level out, and give the noise level as sigma"
+            )
+        if not (is_number(level) and 0 <= level <= facts.sigma_max):
+            limit = f"0 to {facts.sigma_max:.3f} ({255 * facts.sigma_max:.0f}/255)"
+            raise InputError(f"the level of {name} is a noise level in image units, {limit}, got {level!r}")
+        if sigma is not None and isinstance(self.weights.network, LevelNetwork):
+            raise InputError(f"{name} knows the noise by its level alone; give the level or sigma, not both")
+        return level if sigma is None else sigma
 
-    def _dearest(self, budget: str | float | None, *, timed: bool) -> Choice:
-        """The dearest plan that a budget allows; None is ``"balanced"``, or no budget where there is a time limit."""
-        if budget is None and timed:
-            return dearest_plan(self.weights)
-        return choose_plan(self.weights, "balanced" if budget is None else budget)
-
-    def _network(self, plan: ChannelPlan) -> nn.Module:
-        """The extracted network of ``plan`` on the device, made once."""
-        with self._lock:
-            if plan not in self._extracted:
-                plain = self.weights.network.extract(plan).to(self.device, self.dtype)
-                plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                self._extracted[plan] = plain
-            return self._extracted[plan]
-
-    def _free_bytes(self) -> int:
-        """What the picture's result and the tiles may take."""
-        if self.max_memory is None:
-            return memory.available_bytes() // 2
-        machine.release_memory()
-        return memory.bytes_within(self.max_memory)
-
-    def _tiling(self, size: tuple[int, int], held: int, row_bytes: int = 0) -> Tiling:
-        """How a picture may be cut where its result takes ``held`` bytes, or its rows so many each."""
-        return Tiling(*size, self.weights.network.facts, self._free_bytes() - held, row_bytes)
-
-    def _run(
-        self,
-        tiling: Tiling,
-        cap: Choice,
-        timer: Timer | None,
-        level: Level,
-        progress: ProgressCallback | None,
-        along: float = 0.0,
-    ) -> tuple[TileRun, tuple[Tile, ...]]:
-        """A run over the tiles of one picture, and these tiles."""
-        plans: Plans = OnePlan(cap.plan)
-        if timer is None:
-            side = tiling.side(self.weights.network.bytes_per_pixel(cap.plan, self.dtype.itemsize))
-            tiles = tiling.tiles(side)
-        else:
-            course = timer.course(tiling, along=along)
-            tiles = tiling.tiles(course.side)
-            plans = timer.pace(course, tiles, along=along)
-        run = TileRun(
-            self._network,
-            tiling.facts,
-            self.device,
-            level,
-            plans,
-            total=sum(tile.read.area for tile in tiles),
-            progress=progress,
-            sparing=self.max_memory is not None,
-        )
-        return run, tiles
-
-    def _account(self, cap: Choice, run: TileRun | None) -> dict[str, Any]:
-        """What `Account` says of the plans of a run; None where no tile had to be run."""
-        if run is None:
-            return {"plan": cap.plan, "plans": {}, "macs_per_pixel": cap.measured.macs_per_pixel, "tiles": 0}
-        known = self.weights.plans()
-        macs = sum(known[plan].macs_per_pixel * pixels for plan, pixels in run.written.items())
-        return {
-            "plan": next(iter(run.tiles)),
-            "plans": dict(run.tiles),
-            "macs_per_pixel": macs / run.written.total(),
-            "tiles": run.tiles.total(),
-        }
+    def _kernels(self, noise: Level, strength: float, level: float | None) -> float | None:
+        """The level, 0 to 1, that kernels can be merged at: by hand, or that of noise that is the same everywhere."""
+        facts = self.weights.network.facts
+        if facts.level_range is None or (level is None and not noise.uniform):
+            return None
+        return facts.level(noise.mean if level is None else min(strength * level, facts.sigma_max))

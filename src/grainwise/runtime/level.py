@@ -50,6 +50,11 @@ class Level:
         mean = estimate.sigma if estimate is not None else float(values.mean())
         self.mean = min(strength * mean, greatest)
 
+    @property
+    def uniform(self) -> bool:
+        """Whether it is the same everywhere."""
+        return self.map is None and self.curve is None
+
     def of(self, box: Box, pixels: Image, device: torch.device) -> Tensor:
         """The level of a tile that reads ``box`` of ``pixels``: [1], or a map [1, 1, H, W]."""
         if self.map is not None:

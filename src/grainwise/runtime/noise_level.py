@@ -55,6 +55,10 @@ _FLAT_SPREAD_COLOUR: Final = 5e-6  # in colour pictures
 _CURVE_FROM: Final = 2 / 255  # below it the bins show the picture, not the noise
 
 
+LEAST_LEVEL: Final = 0.5
+"""An estimate under this many steps of 255 is reported as no noise."""
+
+
 @dataclass(frozen=True, slots=True)
 class NoiseEstimate:
     """The noise of one picture.
@@ -86,6 +90,11 @@ class NoiseEstimate:
             )
         if any(b <= a for a, b in zip(self.brightness, self.brightness[1:], strict=False)):
             raise InputError(f"the knots of a noise curve must increase, but {self.brightness} was given. Sort them.")
+
+    @property
+    def found(self) -> bool:
+        """Whether there is noise that can be told from the picture: at least half a step of 8 bits."""
+        return 255 * self.sigma >= LEAST_LEVEL
 
     @property
     def depends_on_brightness(self) -> bool:

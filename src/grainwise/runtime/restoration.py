@@ -1,10 +1,13 @@
 """A restored picture, and the account of how it was made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor
 
+from grainwise.networks.tasks import DENOISE
 from grainwise.primitives.channels import ChannelPlan
+from grainwise.runtime.jpeg_quality import JpegEstimate
 from grainwise.runtime.noise_level import NoiseEstimate
 from grainwise.runtime.pixels import Image
 
@@ -14,25 +17,41 @@ class Account:
     """How a picture was restored.
 
     Attributes:
-        sigma: noise level that the network was told, in image units: the estimate or the caller's, times the strength;
-            the mean of the map where it varies.
+        task: what was restored, see `grainwise.networks.tasks`.
+        level: the degradation that the network was told, in the units of the task: noise level in image units (the estimate
+            or the caller's, times the strength; the mean of the map where it varies), JPEG quality, or scale.
         estimate: the blind estimate, or None where the caller gave the level.
         plan: the channel plan; the first one, where a time limit made the run go on with cheaper ones.
         plans: tiles by plan, in the order in which the plans were used; empty where no tile had to be run.
         macs_per_pixel: the cost: of the plan, or the mean over the pixels where there were several.
         tiles: number of tiles.
         seconds: of the whole call.
-        seconds_estimate: of these, the noise estimate.
+        seconds_estimate: of these, the blind estimate.
     """
 
-    sigma: float
-    estimate: NoiseEstimate | None
+    task: str
+    level: float
+    estimate: NoiseEstimate | JpegEstimate | None
     plan: ChannelPlan
     plans: dict[ChannelPlan, int]
     macs_per_pixel: float
     tiles: int
     seconds: float
     seconds_estimate: float
+
+    @property
+    def sigma(self) -> float:
+        """The noise level that a denoiser was told, in image units; 0 for other tasks."""
+        return self.level if self.task == DENOISE else 0.0
+
+    @property
+    def found(self) -> bool:
+        """Whether there was a degradation: the caller said so, or the estimate saw it."""
+        return self.estimate is None or self.estimate.found
+
+    def fields(self) -> dict[str, Any]:
+        """Everything by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

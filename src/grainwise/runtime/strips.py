@@ -31,7 +31,7 @@ class Rows(Protocol):
         height, width: in pixels.
         channels: 1 or 3.
         bands: the channels, and one more where there is alpha.
-        dtype: uint8 or uint16.
+        dtype: uint8, uint16 or a float.
         row_bytes: bytes of a row, all bands.
     """
 
@@ -46,7 +46,7 @@ class Rows(Protocol):
     @property
     def row_bytes(self) -> int: ...  # noqa: D102
     @property
-    def dtype(self) -> type[np.uint8] | type[np.uint16]: ...  # noqa: D102
+    def dtype(self) -> type[np.uint8] | type[np.uint16] | type[np.float32]: ...  # noqa: D102
 
     def open(self) -> AbstractContextManager[ReadRows]:
         """Give a function that reads rows [top, bottom), [N, W, bands], none before those read already."""

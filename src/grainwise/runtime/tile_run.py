@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -49,7 +49,7 @@ class TileRun:
         network: gives the extracted network of a plan.
         facts: of the network.
         device: where it runs.
-        level: the noise level of the picture.
+        level: the noise level of the picture; None for networks that are not told one.
         plans: decides the plan of each tile.
         total: pixels that all tiles of the picture read together.
         progress: called after each tile; returning False cancels.
@@ -61,7 +61,7 @@ class TileRun:
         network: Callable[[ChannelPlan], nn.Module],
         facts: Facts,
         device: torch.device,
-        level: Level,
+        level: Level | None,
         plans: Plans,
         *,
         total: int,
@@ -108,7 +108,11 @@ class TileRun:
     ) -> None:
         read = grown.read.moved(-above)
         x = to_tensor(pixels[read.slices], self._device)
-        y = self._network(plan)(x, sigma=self._level.of(read, pixels, self._device))
+        network: Any = self._network(plan)
+        told = {}
+        if self._level is not None and network.facts.needs_sigma:
+            told["sigma"] = self._level.of(read, pixels, self._device)
+        y = network(x, **told)
         inner = grown.write.within(grown.read)
         blend_into(
             out[grown.write.moved(-above_out).slices],

@@ -18,8 +18,6 @@ from grainwise.runtime.denoiser import Denoiser
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 _SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-LEAST_LEVEL = 0.5
-"""A blind estimate under this many steps of 255 is reported as no noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +187,7 @@ class Workshop:
         run.check()
         run.told = {
             "sigma": 255 * result.sigma,
-            "noise_found": result.estimate is None or 255 * result.estimate.sigma >= LEAST_LEVEL,
+            "noise_found": result.found,
             "macs_per_pixel": result.macs_per_pixel,
             "seconds": time.perf_counter() - start,
             "bytes": entry.result.stat().st_size,

@@ -1,0 +1,189 @@
+"""What the commands for picture files differ in: what a restorer is asked, and what is told of the result."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from grainwise.core.jpeg_tables import quality_of_file
+from grainwise.core.picture_rows import PictureInfo
+from grainwise.core.pictures import Picture
+from grainwise.runtime.denoiser import Denoiser
+from grainwise.runtime.forecast import Forecast
+from grainwise.runtime.jpeg_restorer import JpegRestorer
+from grainwise.runtime.restoration import Account, Restoration
+from grainwise.runtime.restorer import Restorer
+from grainwise.runtime.upscaler import Upscaler, enlarge_plainly
+
+Asked = dict[str, Any]
+"""Arguments of a restorer's call."""
+
+
+class FileTask(ABC):
+    """One command's way with a picture file.
+
+    Attributes:
+        restorer: does the work.
+        how: what the file's Software tag says of the settings.
+        hint: what to do where nothing was done.
+    """
+
+    restorer: Restorer
+    how: str
+    hint: ClassVar[str] = ""
+
+    @abstractmethod
+    def asked(self, info: PictureInfo) -> Asked:
+        """What the restorer is asked for this file."""
+
+    def result_of(self, info: PictureInfo) -> PictureInfo:
+        """The file's header with the size of the result."""
+        return info
+
+    def reads_twice(self, asked: Asked) -> bool:
+        """Whether a picture that goes in rows is read for a blind estimate first."""
+        return False
+
+    @abstractmethod
+    def forecast(self, info: PictureInfo, asked: Asked, held: int, in_rows: bool, **more: Any) -> Forecast:
+        """What the picture will take; see `Denoiser.forecast`."""
+
+    @abstractmethod
+    def restore(self, picture: Picture, **asked: Any) -> tuple[Restoration, Picture]:
+        """The result, and the picture whose alpha and metadata it takes."""
+
+    @abstractmethod
+    def restore_rows(self, info: PictureInfo, write: Callable[..., None], **asked: Any) -> Account:
+        """See `Denoiser.restore_rows`."""
+
+    @abstractmethod
+    def told(self, account: Account, asked: Asked) -> dict[str, Any]:
+        """What ``--json`` tells of the degradation."""
+
+    @abstractmethod
+    def words(self, line: dict[str, Any]) -> str | None:
+        """The degradation in a few words; None where nothing was done, and `hint` says why."""
+
+
+class _SameSize(FileTask):
+    """Denoising and JPEG artifacts: a file's result has its size."""
+
+    restorer: Denoiser | JpegRestorer
+
+    def forecast(self, info: PictureInfo, asked: Asked, held: int, in_rows: bool, **more: Any) -> Forecast:
+        row_bytes = info.row_bytes if in_rows else 0
+        return self.restorer.forecast((info.height, info.width), held, **asked, **more, row_bytes=row_bytes)
+
+    def restore(self, picture: Picture, **asked: Any) -> tuple[Restoration, Picture]:
+        return self.restorer.restore(picture.pixels, **asked), picture
+
+    def restore_rows(self, info: PictureInfo, write: Callable[..., None], **asked: Any) -> Account:
+        return self.restorer.restore_rows(info, write, **asked)
+
+
+class Denoising(_SameSize):
+    """``grainwise denoise``; sigma and level are in image units."""
+
+    hint: ClassVar[str] = (
+        "no noise found that can be told from the picture; if there is some, give its level: --sigma 5"
+    )
+
+    def __init__(self, denoiser: Denoiser, *, strength: float, sigma: float | None, level: float | None) -> None:
+        """Keep what the user asked for."""
+        self.restorer = denoiser
+        self._asked: Asked = {"strength": strength, "sigma": sigma, "level": level}
+        self.how = f"strength {strength:g}"
+
+    def asked(self, info: PictureInfo) -> Asked:
+        """The same for all files."""
+        return self._asked
+
+    def reads_twice(self, asked: Asked) -> bool:
+        """Where the noise level is estimated."""
+        return asked["sigma"] is None and asked["level"] is None and asked["strength"] > 0
+
+    def told(self, account: Account, asked: Asked) -> dict[str, Any]:
+        """The noise level."""
+        return {"sigma": 255 * account.sigma, "noise_found": account.found}
+
+    def words(self, line: dict[str, Any]) -> str | None:
+        """The noise level."""
+        return f"sigma {line['sigma']:.1f}" if line["noise_found"] else None
+
+
+class Dejpeg(_SameSize):
+    """``grainwise dejpeg``: the quality by hand, from the file's tables, or from the pixels."""
+
+    hint: ClassVar[str] = (
+        "no trace of JPEG found in the pixels; if there is one, give the quality that it was saved at: --level 40"
+    )
+
+    def __init__(self, restorer: JpegRestorer, *, quality: float | None) -> None:
+        """Keep what the user asked for."""
+        self.restorer, self._quality = restorer, quality
+        self.how = "JPEG artifacts"
+
+    def asked(self, info: PictureInfo) -> Asked:
+        """The quality, where it is known without a look at the pixels."""
+        if self._quality is not None:
+            return {"quality": self._quality}
+        by_file = quality_of_file(info.path) if info.format == "jpeg" else None
+        return {"quality": None if by_file is None else float(by_file.quality)}
+
+    def reads_twice(self, asked: Asked) -> bool:
+        """Where the quality is told from the pixels."""
+        return asked["quality"] is None
+
+    def told(self, account: Account, asked: Asked) -> dict[str, Any]:
+        """The quality, and who says so."""
+        source = "given" if self._quality is not None else "file" if asked["quality"] is not None else "pixels"
+        return {"quality": account.level, "quality_from": source, "artifacts_found": account.found}
+
+    def words(self, line: dict[str, Any]) -> str | None:
+        """The quality, and who says so."""
+        source = {"given": "as given", "file": "by the file's tables", "pixels": "by its pixels"}[line["quality_from"]]
+        return f"JPEG quality {line['quality']:g} {source}" if line["artifacts_found"] else None
+
+
+class Upscaling(FileTask):
+    """``grainwise upscale``."""
+
+    restorer: Upscaler
+
+    def __init__(self, upscaler: Upscaler, *, scale: float) -> None:
+        """Keep what the user asked for."""
+        self.restorer, self._scale = upscaler, scale
+        self.how = f"scale {scale:g}"
+
+    def asked(self, info: PictureInfo) -> Asked:
+        """The scale."""
+        return {"scale": self._scale}
+
+    def result_of(self, info: PictureInfo) -> PictureInfo:
+        """The enlarged size."""
+        height, width = self.restorer.size_of((info.height, info.width), self._scale)
+        return replace(info, height=height, width=width)
+
+    def forecast(self, info: PictureInfo, asked: Asked, held: int, in_rows: bool, **more: Any) -> Forecast:
+        """See `Upscaler.forecast`."""
+        return self.restorer.forecast((info.height, info.width), held, **asked, **more, bands=info.bands)
+
+    def restore(self, picture: Picture, **asked: Any) -> tuple[Restoration, Picture]:
+        """The enlarged picture, and a copy of the file's with its alpha enlarged."""
+        result = self.restorer.restore(picture.pixels, **asked)
+        if picture.alpha is None:
+            return result, picture
+        alpha = enlarge_plainly(picture.alpha[..., None], self._scale)[..., 0]
+        return result, replace(picture, alpha=alpha)  # type: ignore[arg-type]
+
+    def restore_rows(self, info: PictureInfo, write: Callable[..., None], **asked: Any) -> Account:
+        """See `Upscaler.restore_rows`."""
+        return self.restorer.restore_rows(info, write, **asked)
+
+    def told(self, account: Account, asked: Asked) -> dict[str, Any]:
+        """The scale."""
+        return {"scale": account.level}
+
+    def words(self, line: dict[str, Any]) -> str | None:
+        """The scale and the size."""
+        return f"x{line['scale']:g} to {line['width']}x{line['height']}"

@@ -1,0 +1,188 @@
+"""JPEG artifacts: a picture in that was saved as JPEG, the same picture without its blocks and ringing out."""
+
+import time
+
+import numpy as np
+from torch import Tensor
+
+from grainwise.core.errors import InputError
+from grainwise.core.image import as_hwc, like_input
+from grainwise.networks.checkpoint import Weights
+from grainwise.networks.tasks import DEJPEG
+from grainwise.runtime.forecast import Forecast
+from grainwise.runtime.jpeg_quality import JpegEstimate, bands, estimate_jpeg, estimate_jpeg_from
+from grainwise.runtime.level import is_number
+from grainwise.runtime.pixels import Image, ProgressCallback, tell
+from grainwise.runtime.restoration import Account, Restoration
+from grainwise.runtime.restorer import Restorer
+from grainwise.runtime.strips import Rows, WriteRows, copy_rows, restore_rows
+
+
+class JpegRestorer(Restorer):
+    """Removes the artifacts of JPEG compression. See `Restorer` for its arguments, attributes and errors."""
+
+    task = DEJPEG
+    shipped = "dejpeg"
+
+    def _takes(self, weights: Weights) -> bool:
+        return weights.network.facts.level_range is not None
+
+    def __call__(
+        self,
+        image: Image | Tensor,
+        budget: str | float | None = None,
+        quality: float | None = None,
+        progress: ProgressCallback | None = None,
+        max_seconds: float | None = None,
+    ) -> Image | Tensor:
+        """The picture without artifacts; see `restore`, which also tells how it was made."""
+        return self.restore(image, budget, quality, progress, max_seconds).image
+
+    def restore(
+        self,
+        image: Image | Tensor,
+        budget: str | float | None = None,
+        quality: float | None = None,
+        progress: ProgressCallback | None = None,
+        max_seconds: float | None = None,
+    ) -> Restoration:
+        """Remove the artifacts of one picture.
+
+        Args:
+            image: NumPy HWC (C = 1 or 3; uint8, uint16, or floats in [0, 1]) or torch BCHW with B = 1. Never changed.
+            budget, progress, max_seconds: see `grainwise.Denoiser.restore`.
+            quality: at which the picture was saved, 1 to 100, as the Independent JPEG Group counts; None tells it from the
+                pixels (`estimate_jpeg`). 100 gives back the picture, and so does a picture without traces of JPEG.
+
+        Returns:
+            The picture, of the type, depth and shape of ``image``. Integer pictures are clipped and rounded; floats are
+            not clipped.
+
+        Raises:
+            InputError: a picture or quality that cannot be used; not enough memory allowed.
+            BudgetError: a budget that cannot be read or met; a time limit that no plan meets.
+            Cancelled: ``progress`` returned False.
+        """
+        self._check(quality)
+        cap, timer = self._begin(budget, max_seconds)
+        start = time.perf_counter() if timer is None else timer.start
+        pixels = as_hwc(image)
+        tiling = self._tiling((pixels.shape[0], pixels.shape[1]), pixels.nbytes)
+        if timer is not None:
+            timer.check(tiling, estimate=False)
+        told = time.perf_counter()
+        estimate = estimate_jpeg(pixels) if quality is None else None
+        seconds_estimate = time.perf_counter() - told
+        known = _known(quality, estimate)
+        run = None
+        if known >= 100:
+            out = pixels.copy()
+            tell(progress, 1.0)
+        else:
+            out = np.empty_like(pixels, order="C")
+            run, tiles = self._run(tiling, cap, timer, None, progress, kernels=self.weights.network.facts.level(known))
+            run.run(tiles, pixels, out)
+        return Restoration(
+            image=like_input(out, image),
+            task=self.task,
+            level=known,
+            estimate=estimate,
+            seconds=time.perf_counter() - start,
+            seconds_estimate=seconds_estimate,
+            **self._account(cap, run),
+        )
+
+    def restore_rows(
+        self,
+        rows: Rows,
+        write: WriteRows,
+        budget: str | float | None = None,
+        quality: float | None = None,
+        progress: ProgressCallback | None = None,
+        max_seconds: float | None = None,
+        *,
+        along: float = 0.0,
+    ) -> Account:
+        """Remove the artifacts of a picture that is read and written in rows, because it is larger than memory.
+
+        The result is that of `restore`. Alpha is passed on. Where no quality is given, the picture is read twice.
+
+        Args:
+            rows: the picture, see `grainwise.core.picture_rows.PictureInfo`.
+            write: takes the rows of the result, all bands, from top to bottom.
+            budget, quality, progress, max_seconds: see `restore`.
+            along: seconds of ``max_seconds`` that reading and writing are expected to take besides.
+
+        Raises:
+            InputError, BudgetError, Cancelled: see `restore`.
+        """
+        self._check(quality)
+        cap, timer = self._begin(budget, max_seconds)
+        start = time.perf_counter() if timer is None else timer.start
+        tiling = self._tiling((rows.height, rows.width), 0, rows.row_bytes)
+        if timer is not None:
+            timer.check(tiling, estimate=False, along=along)
+        told = time.perf_counter()
+        estimate = _estimate_rows(rows, progress) if quality is None else None
+        seconds_estimate = time.perf_counter() - told
+        known = _known(quality, estimate)
+        run = None
+        if known >= 100:
+            copy_rows(rows, write, progress)
+        else:
+            level = self.weights.network.facts.level(known)
+            run, tiles = self._run(tiling, cap, timer, None, progress, kernels=level, along=along)
+            restore_rows(rows, write, run, tiles, tiling.facts)
+        return Account(
+            task=self.task,
+            level=known,
+            estimate=estimate,
+            seconds=time.perf_counter() - start,
+            seconds_estimate=seconds_estimate,
+            **self._account(cap, run),
+        )
+
+    def forecast(
+        self,
+        size: tuple[int, int],
+        held: int,
+        budget: str | float | None = None,
+        quality: float | None = None,
+        max_seconds: float | None = None,
+        *,
+        row_bytes: int = 0,
+        along: float = 0.0,
+    ) -> Forecast:
+        """Tell what restoring a picture of this size would take, and run nothing; see `grainwise.Denoiser.forecast`.
+
+        The short time in which the quality is told from the pixels is not part of it.
+
+        Raises:
+            InputError, BudgetError: see `restore`.
+        """
+        self._check(quality)
+        idle = quality is not None and quality >= 100
+        return self._foretell(size, held, budget, max_seconds, row_bytes=row_bytes, along=along, blind=False, idle=idle)
+
+    @staticmethod
+    def _check(quality: float | None) -> None:
+        if quality is not None and not (is_number(quality) and 1 <= quality <= 100):
+            raise InputError(f"the quality of a JPEG is a number from 1 to 100, got {quality!r}")
+
+
+def _known(quality: float | None, estimate: JpegEstimate | None) -> float:
+    """The quality: the caller's, or the estimate's."""
+    if quality is not None:
+        return float(quality)
+    assert estimate is not None
+    return estimate.quality
+
+
+def _estimate_rows(rows: Rows, progress: ProgressCallback | None) -> JpegEstimate:
+    """The estimate of the whole picture, in one pass over its rows."""
+    parts = []
+    with rows.open() as read:
+        for top, bottom in bands(rows.height):
+            parts.append(read(top, bottom)[..., : rows.channels].copy())
+            tell(progress, 0.0)
+    return estimate_jpeg_from(parts)

@@ -1,0 +1,298 @@
+"""What all restorers of pictures share: weights, device, memory, time, and the way through the tiles.
+
+Its way: level, budget, plan, tiles; each tile through the extracted network of the plan; stitched. Calls do not share
+state but a cache of extracted networks, so that one restorer serves many threads.
+"""
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import nn
+
+from grainwise.core.errors import InputError
+from grainwise.networks.checkpoint import Weights, load_weights
+from grainwise.networks.tasks import DEJPEG, DENOISE, UPSCALE
+from grainwise.primitives.channels import ChannelPlan
+from grainwise.runtime import machine, memory
+from grainwise.runtime.budget import Choice, choose_plan, dearest_plan
+from grainwise.runtime.calibration import costs_for, keep_costs, load_costs, machine_of, measure_costs
+from grainwise.runtime.cost import CostModel
+from grainwise.runtime.forecast import Forecast, foretell
+from grainwise.runtime.level import Level, is_number
+from grainwise.runtime.pace import check_seconds
+from grainwise.runtime.pixels import ProgressCallback
+from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
+from grainwise.runtime.tiles import Tile
+from grainwise.runtime.tiling import Tiling
+from grainwise.runtime.timer import Timer, candidates_of
+
+COMMANDS = {DENOISE: "grainwise denoise", DEJPEG: "grainwise dejpeg", UPSCALE: "grainwise upscale"}
+"""The command that runs the weights of a task."""
+
+MOST_MERGED = 8
+"""Networks with the kernels of one level that are kept for the next call."""
+
+
+class Restorer(ABC):
+    """Restores pictures by one network.
+
+    Args:
+        weights: the network with its card.
+        device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        dtype: of the arithmetic: ``"auto"`` (bfloat16 where the hardware multiplies it), ``"float32"``, ``"bfloat16"``,
+            ``"float16"`` (GPU only).
+        max_memory: what the process may take, in MB (2**20 bytes), pictures included; None allows half of what is free.
+
+    Attributes:
+        task: what its networks restore, see `grainwise.networks.tasks`.
+        shipped: the name of the weights that it takes by default.
+        costs: what plans cost on this machine, in seconds; None until a time limit asks for it. See `time_machine`.
+        notify: called with a line of text before the machine is measured.
+
+    Raises:
+        InputError: a device or dtype that is not there, or a network for another task or of another kind.
+    """
+
+    task: ClassVar[str]
+    shipped: ClassVar[str]
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        device: str = "auto",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        max_memory: float | None = None,
+    ) -> None:
+        """Choose device and dtype, and prepare the allocator."""
+        facts = weights.network.facts
+        if facts.task != self.task:
+            raise InputError(
+                f"the model {weights.name} restores another degradation, {facts.task}; run it by {COMMANDS[facts.task]}, "
+                f"or take a model for {self.task}, such as {self.shipped}"
+            )
+        if (facts.channels, facts.scale, facts.exact_tiles) != (3, 1, True) or not self._takes(weights):
+            raise InputError(
+                f"{weights.name} is no RGB network with exact tiles that is told the level of its task, {facts.task}: {facts}"
+            )
+        machine.tune_allocator()
+        self.weights = weights
+        self.device = machine.find_device(device)
+        self.dtype = machine.find_dtype(dtype, self.device)
+        if max_memory is not None and not (is_number(max_memory) and 0 < max_memory < float("inf")):
+            raise InputError(f"max_memory is a number of MB above 0, got {max_memory!r}")
+        self.max_memory = max_memory
+        self._extracted: dict[tuple[ChannelPlan, float | None], nn.Module] = {}
+        self._lock = threading.Lock()
+        self._costs_lock = threading.Lock()
+        self.costs: CostModel | None = None
+        self._looked_up = False
+        self.notify: Callable[[str], object] | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        max_memory: float | None = None,
+    ) -> Self:
+        """A restorer with shipped weights (by name; None takes those of its task) or with those of a file.
+
+        Raises:
+            UnknownNameError, WeightsError: no such weights, or a damaged file.
+            InputError: a device or dtype that is not there, or weights for another task.
+        """
+        weights = load_weights(cls.shipped if name_or_path is None else name_or_path)
+        return cls(weights, device=device, dtype=dtype, max_memory=max_memory)
+
+    @abstractmethod
+    def _takes(self, weights: Weights) -> bool:
+        """Whether its network is told what this restorer tells."""
+
+    def missing_bytes(
+        self, size: tuple[int, int], held: int, budget: str | float | None = None, *, timed: bool = False, side: int = 0
+    ) -> int:
+        """Bytes by which the memory allowed falls short of a picture that is held whole; 0 or less where it does not.
+
+        Args:
+            size: height and width.
+            held: bytes that the picture and its result take.
+            budget: see `restore`.
+            timed: whether there is a time limit.
+            side: of the tiles that there shall be room for; at least the smallest.
+        """
+        facts, tiling = self.weights.network.facts, self._tiling(size, held)
+        least = memory.least_written(*size, facts.size_multiple, facts.least_tile)
+        plan = self._dearest(budget, timed=timed).plan
+        per_pixel = self.weights.network.bytes_per_pixel(plan, self.dtype.itemsize)
+        return tiling.bytes(max(side, least), per_pixel) - tiling.free
+
+    def measured_costs(self) -> CostModel:
+        """What plans cost on this machine; quickly measured now, if it never was."""
+        with self._costs_lock:
+            if self.costs is None:
+                self.costs = costs_for(self.weights, self._timed_network, self.device, self.dtype, self.notify)
+            return self.costs
+
+    def known_costs(self) -> CostModel | None:
+        """What plans cost on this machine, if it was ever measured."""
+        if self.costs is None and not self._looked_up:
+            self._looked_up = True
+            self.costs = load_costs(machine_of(self.weights, self.device, self.dtype))
+        return self.costs
+
+    def time_machine(
+        self, *, quick: bool = False, tell: Callable[[float], object] = lambda _: None
+    ) -> tuple[CostModel, Path | None]:
+        """Measure what the plans cost on this machine, in seconds, and keep it in the user's cache folder.
+
+        Args:
+            quick: measure a few plans only; a time limit then chooses among these.
+            tell: called with the finished share, 0 to 1.
+
+        Returns:
+            The measurements, and the file that keeps them; None where it cannot be written.
+        """
+        costs = measure_costs(self.weights, self._timed_network, self.device, self.dtype, quick=quick, tell=tell)
+        self.costs = costs
+        return costs, keep_costs(costs)
+
+    def _begin(self, budget: str | float | None, max_seconds: float | None) -> tuple[Choice, Timer | None]:
+        """The dearest plan allowed, and the running timer of the call."""
+        cap = self._dearest(budget, timed=max_seconds is not None)
+        if max_seconds is None:
+            return cap, None
+        limit, costs = check_seconds(max_seconds), self.measured_costs()
+        candidates = candidates_of(self.weights, costs, cap, self.dtype.itemsize, self._started)
+        return cap, Timer(limit, costs, candidates, clock=time.perf_counter)
+
+    def _foretell(
+        self,
+        size: tuple[int, int],
+        held: int,
+        budget: str | float | None,
+        max_seconds: float | None,
+        *,
+        row_bytes: int,
+        along: float,
+        blind: bool,
+        idle: bool,
+    ) -> Forecast:
+        """What restoring a picture takes; see `foretell`."""
+        cap, timer = self._begin(budget, max_seconds)
+        return foretell(
+            self.weights,
+            cap,
+            self._tiling(size, held, row_bytes),
+            itemsize=self.dtype.itemsize,
+            held=held,
+            blind=blind,
+            idle=idle,
+            costs=self.known_costs(),
+            started=self._started,
+            timer=timer,
+            along=along,
+        )
+
+    def _dearest(self, budget: str | float | None, *, timed: bool) -> Choice:
+        """The dearest plan that a budget allows; None is ``"balanced"``, or no budget where there is a time limit."""
+        if budget is None and timed:
+            return dearest_plan(self.weights)
+        return choose_plan(self.weights, "balanced" if budget is None else budget)
+
+    def _network(self, plan: ChannelPlan, kernels: float | None = None) -> nn.Module:
+        """The extracted network of ``plan`` on the device, made once; merged at the level ``kernels``, 0 to 1, if given."""
+        with self._lock:
+            key = (plan, kernels)
+            if key not in self._extracted:
+                merged = [other for other in self._extracted if other[1] is not None]
+                for other in merged[: max(0, len(merged) + 1 - MOST_MERGED)]:
+                    del self._extracted[other]
+                plain = self.weights.network.extract(plan, *(() if kernels is None else (kernels,)))
+                plain.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self._extracted[key] = plain
+            return self._extracted[key]
+
+    def _timed_network(self, plan: ChannelPlan) -> nn.Module:
+        """What the machine is measured with: the kernels of a middling level, where the network is told nothing else."""
+        facts = self.weights.network.facts
+        return self._network(plan, None if facts.needs_sigma else 0.5)
+
+    @property
+    def _started(self) -> set[ChannelPlan]:
+        """Plans that have run in this process."""
+        with self._lock:
+            return {plan for plan, _ in self._extracted}
+
+    def _free_bytes(self) -> int:
+        """What the picture's result and the tiles may take."""
+        if self.max_memory is None:
+            return memory.available_bytes() // 2
+        machine.release_memory()
+        return memory.bytes_within(self.max_memory)
+
+    def _tiling(self, size: tuple[int, int], held: int, row_bytes: int = 0) -> Tiling:
+        """How a picture may be cut where its result takes ``held`` bytes, or its rows so many each."""
+        return Tiling(*size, self.weights.network.facts, self._free_bytes() - held, row_bytes)
+
+    def _run(
+        self,
+        tiling: Tiling,
+        cap: Choice,
+        timer: Timer | None,
+        level: Level | None,
+        progress: ProgressCallback | None,
+        *,
+        kernels: float | None = None,
+        along: float = 0.0,
+    ) -> tuple[TileRun, tuple[Tile, ...]]:
+        """A run over the tiles of one picture, and these tiles.
+
+        Args:
+            tiling: how the picture may be cut.
+            cap: the dearest plan.
+            timer: of the call, where it has a limit.
+            level: what the network is told of noise, where it is told that.
+            progress: called after each tile.
+            kernels: the level that kernels are merged at, 0 to 1; None keeps them as they are.
+            along: seconds that other work takes besides.
+        """
+        plans: Plans = OnePlan(cap.plan)
+        if timer is None:
+            side = tiling.side(self.weights.network.bytes_per_pixel(cap.plan, self.dtype.itemsize))
+            tiles = tiling.tiles(side)
+        else:
+            course = timer.course(tiling, along=along)
+            tiles = tiling.tiles(course.side)
+            plans = timer.pace(course, tiles, along=along)
+        run = TileRun(
+            lambda plan: self._network(plan, kernels),
+            tiling.facts,
+            self.device,
+            level,
+            plans,
+            total=sum(tile.read.area for tile in tiles),
+            progress=progress,
+            sparing=self.max_memory is not None,
+        )
+        return run, tiles
+
+    def _account(self, cap: Choice, run: TileRun | None) -> dict[str, Any]:
+        """What `Account` says of the plans of a run; None where no tile had to be run."""
+        if run is None:
+            return {"plan": cap.plan, "plans": {}, "macs_per_pixel": cap.measured.macs_per_pixel, "tiles": 0}
+        known = self.weights.plans()
+        macs = sum(known[plan].macs_per_pixel * pixels for plan, pixels in run.written.items())
+        return {
+            "plan": next(iter(run.tiles)),
+            "plans": dict(run.tiles),
+            "macs_per_pixel": macs / run.written.total(),
+            "tiles": run.tiles.total(),
+        }

@@ -1,0 +1,178 @@
+"""Super-resolution: a picture in, the same picture larger and sharp out, at any scale and at the budget that the caller chose.
+
+The picture is enlarged by bicubic interpolation, strip by strip, and the network, told the scale, restores what that blurs.
+"""
+
+import time
+
+import numpy as np
+from torch import Tensor
+
+from grainwise.core.errors import InputError
+from grainwise.core.image import as_hwc, like_input
+from grainwise.core.resampling import Enlargement
+from grainwise.networks.checkpoint import Weights
+from grainwise.networks.tasks import UPSCALE
+from grainwise.runtime.enlarged import ArrayRows, EnlargedRows, gathering, writing_as
+from grainwise.runtime.forecast import Forecast
+from grainwise.runtime.level import is_number
+from grainwise.runtime.pixels import Image, ProgressCallback
+from grainwise.runtime.restoration import Account, Restoration
+from grainwise.runtime.restorer import Restorer
+from grainwise.runtime.strips import Rows, WriteRows, restore_rows
+
+LEAST_SCALE = 1.5
+"""The least scale that the shipped weights were taught."""
+
+
+class Upscaler(Restorer):
+    """Enlarges pictures. See `Restorer` for its arguments, attributes and errors."""
+
+    task = UPSCALE
+    shipped = "upscale"
+
+    def _takes(self, weights: Weights) -> bool:
+        return weights.network.facts.level_range is not None
+
+    def __call__(
+        self,
+        image: Image | Tensor,
+        scale: float,
+        budget: str | float | None = None,
+        progress: ProgressCallback | None = None,
+        max_seconds: float | None = None,
+    ) -> Image | Tensor:
+        """The picture enlarged; see `restore`, which also tells how it was made."""
+        return self.restore(image, scale, budget, progress, max_seconds).image
+
+    def restore(
+        self,
+        image: Image | Tensor,
+        scale: float,
+        budget: str | float | None = None,
+        progress: ProgressCallback | None = None,
+        max_seconds: float | None = None,
+    ) -> Restoration:
+        """Enlarge one picture.
+
+        Args:
+            image: NumPy HWC (C = 1 or 3; uint8, uint16, or floats in [0, 1]) or torch BCHW with B = 1. Never changed. It is
+                taken to be sharp, as a picture that was reduced with antialiasing is.
+            scale: 1.5 to 6, any number; sides are rounded up.
+            budget, progress, max_seconds: see `grainwise.Denoiser.restore`. MACs/px are those of a pixel of the result.
+
+        Returns:
+            The picture, of the type and depth of ``image``. Integer pictures are rounded; floats are not clipped.
+
+        Raises:
+            InputError: a picture or scale that cannot be used; not enough memory allowed.
+            BudgetError: a budget that cannot be read or met; a time limit that no plan meets.
+            Cancelled: ``progress`` returned False.
+        """
+        pixels = as_hwc(image)
+        height, width = self.size_of((pixels.shape[0], pixels.shape[1]), scale)
+        out: Image = np.empty((height, width, pixels.shape[2]), pixels.dtype)
+        rows = ArrayRows(pixels, pixels.shape[2])
+        account = self.restore_rows(
+            rows, gathering(out), scale, budget, progress, max_seconds, held=pixels.nbytes + out.nbytes
+        )
+        like: Image | Tensor
+        if isinstance(image, Tensor):
+            like = image.new_empty((1, pixels.shape[2], height, width))
+        else:
+            like = np.empty((height, width, *image.shape[2:]), image.dtype)
+        return Restoration(image=like_input(out, like), **account.fields())
+
+    def restore_rows(
+        self,
+        rows: Rows,
+        write: WriteRows,
+        scale: float,
+        budget: str | float | None = None,
+        progress: ProgressCallback | None = None,
+        max_seconds: float | None = None,
+        *,
+        held: int = 0,
+        along: float = 0.0,
+    ) -> Account:
+        """Enlarge a picture that is read and written in rows; alpha too, by bicubic interpolation alone.
+
+        Args:
+            rows: the picture, see `grainwise.core.picture_rows.PictureInfo`.
+            write: takes the rows of the result, all bands, of the picture's depth, from top to bottom.
+            scale, budget, progress, max_seconds: see `restore`.
+            held: bytes of the picture and its result that are held in memory.
+            along: seconds of ``max_seconds`` that reading and writing are expected to take besides.
+
+        Raises:
+            InputError, BudgetError, Cancelled: see `restore`.
+        """
+        size = self.size_of((rows.height, rows.width), scale)
+        cap, timer = self._begin(budget, max_seconds)
+        start = time.perf_counter() if timer is None else timer.start
+        large = EnlargedRows(rows, scale)
+        tiling = self._tiling(size, held, large.row_bytes)
+        if timer is not None:
+            timer.check(tiling, estimate=False, along=along)
+        kernels = self.weights.network.facts.level(float(scale))
+        run, tiles = self._run(tiling, cap, timer, None, progress, kernels=kernels, along=along)
+        restore_rows(large, writing_as(rows.dtype, write), run, tiles, tiling.facts)
+        return Account(
+            task=self.task,
+            level=float(scale),
+            estimate=None,
+            seconds=time.perf_counter() - start,
+            seconds_estimate=0.0,
+            **self._account(cap, run),
+        )
+
+    def forecast(
+        self,
+        size: tuple[int, int],
+        held: int,
+        scale: float,
+        budget: str | float | None = None,
+        max_seconds: float | None = None,
+        *,
+        bands: int = 3,
+        along: float = 0.0,
+    ) -> Forecast:
+        """Tell what enlarging a picture would take, and run nothing.
+
+        Args:
+            size: height and width of the picture.
+            held: bytes of the picture and its result that are held in memory.
+            scale, budget, max_seconds: see `restore`.
+            bands: channels, and one more for alpha.
+            along: seconds of ``max_seconds`` that are needed for other work.
+
+        Raises:
+            InputError, BudgetError: see `restore`.
+        """
+        large = self.size_of(size, scale)
+        row_bytes = large[1] * bands * 4
+        return self._foretell(
+            large, held, budget, max_seconds, row_bytes=row_bytes, along=along, blind=False, idle=False
+        )
+
+    def size_of(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
+        """Height and width of the enlarged picture.
+
+        Raises:
+            InputError: the scale is out of range.
+        """
+        most = max(self.weights.network.facts.level_range or (LEAST_SCALE,))
+        if not (is_number(scale) and LEAST_SCALE <= scale <= most):
+            raise InputError(f"the scale is a number from {LEAST_SCALE:g} to {most:g}, got {scale!r}")
+        form = Enlargement(*size, scale)
+        return form.height, form.width
+
+
+def enlarge_plainly(pixels: Image, scale: float) -> Image:
+    """[H, W, C] enlarged by bicubic interpolation alone, of the same depth: for alpha."""
+    large = EnlargedRows(ArrayRows(pixels, pixels.shape[2]), scale)
+    out: Image = np.empty((large.height, large.width, pixels.shape[2]), pixels.dtype)
+    write = writing_as(pixels.dtype, gathering(out))
+    with large.open() as read:
+        write(read(0, large.height))
+    return out

@@ -1,0 +1,178 @@
+"""JPEG artifacts and super-resolution: the level reaches the network, tiles are exact, and what does not fit is refused."""
+
+import numpy as np
+import pytest
+import torch
+from tests.runtime.small import small_weights
+from tests.runtime.test_jpeg_quality import photograph
+
+import grainwise
+from grainwise.core.errors import BudgetError, Cancelled, InputError
+from grainwise.core.jpeg import through_jpeg
+from grainwise.core.resampling import matlab_resize
+from grainwise.networks.checkpoint import Card, MeasuredPlan, Weights
+from grainwise.networks.hyperres import HyperRes
+from grainwise.runtime.enlarged import ArrayRows, gathering
+from grainwise.runtime.restorer import MOST_MERGED
+from grainwise.runtime.upscaler import enlarge_plainly
+
+
+def dejpeg(**options: object) -> grainwise.JpegRestorer:
+    return grainwise.JpegRestorer(small_weights(task="dejpeg"), device="cpu", dtype="float32", **options)
+
+
+def upscaler(**options: object) -> grainwise.Upscaler:
+    return grainwise.Upscaler(small_weights(task="upscale"), device="cpu", dtype="float32", **options)
+
+
+def directly(restorer: grainwise.JpegRestorer | grainwise.Upscaler, image: np.ndarray, value: float) -> np.ndarray:
+    """The whole picture through the widest plan of the network."""
+    net = restorer.weights.network
+    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        y = net(x, net.space.widest, float(net.facts.level(value)))
+    return y[0].permute(1, 2, 0).numpy()
+
+
+def test_the_quality_reaches_the_network() -> None:
+    restorer, image = dejpeg(), photograph(60, 76).astype(np.float32) / 255
+    for quality in (12, 55.5):
+        out = restorer(image, "best", quality)
+        np.testing.assert_allclose(out, directly(restorer, image, quality), atol=2e-6)
+    assert restorer.restore(image, "best", 30).level == 30
+    assert np.array_equal(restorer(image, "best", 100), image)
+
+
+def test_the_quality_is_told_from_the_pixels() -> None:
+    restorer, image = dejpeg(), through_jpeg(photograph(), 30)
+    result = restorer.restore(image, "fast")
+    assert (result.task, result.level, result.sigma, result.found) == ("dejpeg", 30, 0, True)
+    assert result.estimate is not None
+    assert np.array_equal(result.image, restorer(image, "fast", 30))
+    clean = restorer.restore(photograph(), "fast")
+    assert (clean.level, clean.found, clean.tiles) == (100, False, 0)
+    assert np.array_equal(clean.image, photograph())
+
+
+@pytest.mark.parametrize("scale", [1.5, 2, 2.7, 4, 6])
+def test_the_scale_reaches_the_network(scale: float) -> None:
+    restorer, image = upscaler(), photograph(33, 41).astype(np.float32) / 255
+    large = matlab_resize(image, scale).clip(0, 1)
+    result = restorer.restore(image, scale, "best")
+    assert result.image.shape == large.shape
+    assert (result.task, result.level) == ("upscale", scale)
+    np.testing.assert_allclose(result.image, directly(restorer, large, scale), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "float64", "grey", "HW", "torch"])
+def test_the_same_kind_of_picture_comes_back(kind: str) -> None:
+    values = photograph(20, 28)
+    picture: object = {
+        "uint8": values,
+        "uint16": values.astype(np.uint16) * 257,
+        "float32": values.astype(np.float32) / 255,
+        "float64": values / 255,
+        "grey": values[..., :1],
+        "HW": values[..., 0],
+        "torch": torch.from_numpy(values.astype(np.float32) / 255).permute(2, 0, 1)[None],
+    }[kind]
+    before = picture.clone() if isinstance(picture, torch.Tensor) else picture.copy()
+    larger, cleaned = upscaler()(picture, 2.5), dejpeg()(picture, quality=20)
+    for out in (larger, cleaned):
+        assert type(out) is type(picture)
+        assert out.dtype == picture.dtype
+    assert cleaned.shape == picture.shape
+    height, width = (50, 70)
+    assert larger.shape == {"torch": (1, 3, height, width), "HW": (height, width), "grey": (height, width, 1)}.get(
+        kind, (height, width, 3)
+    )
+    same = torch.equal if isinstance(picture, torch.Tensor) else np.array_equal
+    assert same(before, picture)
+
+
+@pytest.mark.parametrize(("height", "width"), [(400, 500), (701, 290)])
+def test_tiles_equal_the_whole(height: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = photograph(height, width)
+    results = []
+    for memory in (None, 25.0):
+        if memory is not None:
+            monkeypatch.setattr("grainwise.runtime.memory.bytes_within", lambda limit: int(limit * 2**20))
+        results.append(
+            (
+                dejpeg(max_memory=memory).restore(image, "best", 20),
+                upscaler(max_memory=None if memory is None else 120.0).restore(image, 2.3, "best"),
+            )
+        )
+    for whole, tiled in zip(*results, strict=True):
+        assert np.array_equal(whole.image, tiled.image)
+        assert tiled.tiles > whole.tiles
+
+
+def test_rows_equal_the_whole_alpha_too() -> None:
+    image = np.concatenate([photograph(90, 70), photograph(90, 70, 1, seed=3)], 2)
+    saved = np.concatenate([through_jpeg(image[..., :3], 25), image[..., 3:]], 2)
+    out = np.empty_like(saved)
+    account = dejpeg().restore_rows(ArrayRows(saved, 3), gathering(out), "best")
+    assert account.level == 25
+    assert np.array_equal(out[..., :3], dejpeg()(np.ascontiguousarray(saved[..., :3]), "best"))
+    assert np.array_equal(out[..., 3], saved[..., 3])
+    large = np.empty((243, 189, 4), np.uint8)
+    upscaler().restore_rows(ArrayRows(image, 3), gathering(large), 2.7, "best")
+    assert np.array_equal(large[..., :3], upscaler()(np.ascontiguousarray(image[..., :3]), 2.7, "best"))
+    assert np.array_equal(large[..., 3:], enlarge_plainly(image[..., 3:], 2.7))
+
+
+def test_a_forecast_tells_the_plan_and_the_tiles() -> None:
+    told = upscaler().forecast((40, 50), 0, 3, "fast")
+    assert (told.plan, told.tiles) == (upscaler().restore(photograph(40, 50), 3, "fast").plan, 1)
+    assert dejpeg().forecast((40, 50), 0, "fast", 100).tiles == 0
+    assert dejpeg().forecast((40, 50), 0, "fast").tiles == 1
+
+
+def test_other_networks_for_the_task_run_too() -> None:
+    network = HyperRes(task="dejpeg", blocks=1, stream=(16,)).eval().requires_grad_(False)
+    plan = MeasuredPlan(str(network.space.widest), round(network.macs_per_pixel(network.space.widest)))
+    card = Card(licence="", data=(), recipe="", commit="", steps=1, seconds=1, device="", plans=(plan,))
+    restorer = grainwise.JpegRestorer(Weights("h", network, card), device="cpu", dtype="float32")
+    image = photograph(30, 40).astype(np.float32) / 255
+    np.testing.assert_allclose(restorer(image, "best", 40), directly(restorer, image, 40), atol=2e-6)
+
+
+def test_merged_networks_are_few_and_shared() -> None:
+    restorer, image = dejpeg(), photograph(24, 24)
+    for quality in range(1, 3 * MOST_MERGED):
+        restorer(image, "fast", quality)
+    assert len(restorer._extracted) <= MOST_MERGED
+    again = restorer(image, "fast", 5)
+    assert np.array_equal(again, dejpeg()(image, "fast", 5))
+
+
+def test_wrong_weights_are_refused_with_the_command_that_takes_them() -> None:
+    kinds = {"denoise": grainwise.Denoiser, "dejpeg": grainwise.JpegRestorer, "upscale": grainwise.Upscaler}
+    for task in kinds:
+        for other, kind in kinds.items():
+            if other == task:
+                kind(small_weights(task=task), device="cpu", dtype="float32")
+                continue
+            with pytest.raises(InputError, match=f"run it by grainwise {task}, or take a model for {other}"):
+                kind(small_weights(task=task), device="cpu", dtype="float32")
+    plain = HyperRes(task="dejpeg", blocks=1, stream=(16,), convs="slim")
+    card = Card(licence="", data=(), recipe="", commit="", steps=1, seconds=1, device="", plans=())
+    with pytest.raises(InputError, match="is told the level of its task"):
+        grainwise.JpegRestorer(Weights("plain", plain, card))
+
+
+def test_wrong_calls_are_refused() -> None:
+    image = photograph(20, 20)
+    for quality in (0, 101, float("nan"), "30", True):
+        with pytest.raises(InputError, match="1 to 100"):
+            dejpeg()(image, quality=quality)
+    for scale in (1, 1.4, 6.1, float("nan"), "2", None):
+        with pytest.raises(InputError, match=r"from 1\.5 to 6"):
+            upscaler()(image, scale)
+    with pytest.raises(BudgetError):
+        upscaler()(image, 2, "medium")
+    with pytest.raises(Cancelled):
+        upscaler()(image, 2, progress=lambda share: False)
+    with pytest.raises(Cancelled):
+        dejpeg()(image, quality=30, progress=lambda share: False)
