@@ -1,72 +1,127 @@
-"""What a weights file scores: PSNR at several budgets and noise levels, told and blind, as a Markdown table.
+"""What a weights file scores: PSNR at several budgets and levels, told and blind, as a Markdown table.
 
     python benchmarks/quality.py --model default --data ../shared/data/test/cbsd68 ../shared/data/test/kodak24
+    python benchmarks/quality.py --model dejpeg --data ../shared/data/test/live1
+    python benchmarks/quality.py --model upscale --data ../shared/data/test/set5
 
-With --card, the told scores are written into the card of the weights file as well.
+The model's task decides what is measured: noise at three levels; JPEG of luma at quality 10, 20, 30, 40 and of colour at 10,
+30, 50, 90; scales 2, 3, 4 (antialiased, luma, without a border of the scale). The row "as it came" is what the restorer
+is given (enlarged by bicubic interpolation). With --card, the told scores are written into the card of the weights file too.
 """
 
 import argparse
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from grainwise.cli.restorers import pictures_in, restorer_of
 from grainwise.core.commit import current_commit
+from grainwise.evaluation.degraded import Bicubic, Jpeg, evaluate_degraded
 from grainwise.evaluation.measure import evaluate
 from grainwise.evaluation.protocol import RGB_U8, Noise
 from grainwise.networks.checkpoint import load_weights, save_weights
+from grainwise.networks.tasks import DEJPEG, DENOISE, UPSCALE
 from grainwise.runtime.budget import choose_plan
 from grainwise.runtime.denoiser import Denoiser
+from grainwise.runtime.jpeg_restorer import JpegRestorer
+from grainwise.runtime.restorer import Restorer
+from grainwise.runtime.upscaler import Upscaler
 
 BUDGETS = ("fast", "15k", "30k", "balanced", "60k", "best", "120k")
+KINDS: dict[str, type[Restorer]] = {DENOISE: Denoiser, DEJPEG: JpegRestorer, UPSCALE: Upscaler}
+Degradation = Noise | Jpeg | Bicubic
+Method = Callable[[Any, float], Any]
 
 
-def psnr(denoiser: Denoiser, budget: str, data: Path, sigma: float, *, blind: bool) -> float:
-    pictures = pictures_in(data)
-    noise = Noise(kind="gaussian", sigma=sigma / 255)
-    return evaluate(restorer_of(denoiser, budget, blind=blind), pictures, noise, RGB_U8, with_ssim=False).psnr
+def degradations(task: str, levels: list[float] | None) -> list[Degradation]:
+    """What the weights of a task are measured on."""
+    if task == DENOISE:
+        return [Noise(kind="gaussian", sigma=level / 255) for level in levels or (15, 25, 50)]
+    if task == UPSCALE:
+        return [Bicubic(scale=int(level), enlarged=False) for level in levels or (2, 3, 4)]
+    luma = [Jpeg(quality=int(level)) for level in levels or (10, 20, 30, 40)]
+    return [*luma, *(Jpeg(quality=int(level), luma=False) for level in levels or (10, 30, 50, 90))]
+
+
+def protocol(degradation: Degradation) -> str:
+    return RGB_U8.name if isinstance(degradation, Noise) else degradation.protocol.name
+
+
+def method(restorer: Restorer, budget: str, *, blind: bool) -> Method:
+    """The restorer at a budget, told the level or not."""
+    if isinstance(restorer, Denoiser):
+        return restorer_of(restorer, budget, blind=blind)
+    if isinstance(restorer, Upscaler):
+        return lambda picture, scale: restorer(picture, scale, budget)
+    assert isinstance(restorer, JpegRestorer)
+    return lambda picture, quality: restorer(picture, budget, None if blind else quality)
+
+
+def psnr(restore: Method, data: Path, degradation: Degradation, limit: int | None) -> float:
+    pictures: Iterator[tuple[str, Any]] = pictures_in(data, limit)
+    if isinstance(degradation, Noise):
+        return evaluate(restore, pictures, degradation, RGB_U8, with_ssim=False).psnr
+    return evaluate_degraded(restore, pictures, degradation, with_ssim=False).psnr
+
+
+def as_it_came(data: Path, degradation: Degradation, limit: int | None) -> float:
+    given = replace(degradation, enlarged=True) if isinstance(degradation, Bicubic) else degradation
+    return psnr(lambda picture, _: picture, data, given, limit)
+
+
+def harm(restorer: Denoiser, data: Path, limit: int | None) -> str:
+    """What denoising does to pictures without noise."""
+    clean = Noise(kind="gaussian", sigma=0)
+    fast, best = (psnr(method(restorer, budget, blind=True), data, clean, limit) for budget in ("fast", "best"))
+    told = psnr(method(restorer, "best", blind=False), data, clean, limit)
+    return f"{data.name} without noise: blind, fast {fast:.2f} dB, best {best:.2f} dB; told 0: {told} dB"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
     parser.add_argument("--data", type=Path, nargs="+", required=True)
-    parser.add_argument("--levels", type=float, nargs="+", default=[15, 25, 50])
+    parser.add_argument("--levels", type=float, nargs="+", help="in the units of the task; noise levels times 255")
+    parser.add_argument("--budgets", nargs="+", default=list(BUDGETS))
+    parser.add_argument("--limit", type=int, help="pictures a set")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--card", type=Path, help="write the scores into the card of this weights file")
     args = parser.parse_args()
-    denoiser = Denoiser.from_pretrained(args.model, dtype=args.dtype)
-    card = denoiser.weights.card
-    scores: dict[str, dict[str, float]] = {}
-    print(
-        f"{current_commit()}, {str(denoiser.dtype).removeprefix('torch.')}, protocol rgb-u8; PSNR told / blind in dB\n"
-    )
-    head = [f"{data.name} {level:g}" for data in args.data for level in args.levels]
+    weights = load_weights(args.model)
+    task = weights.network.facts.task
+    restorer = KINDS[task](weights, dtype=args.dtype)
+    blinds = (False,) if task == UPSCALE else (False, True)
+    columns = [(data, degradation) for data in args.data for degradation in degradations(task, args.levels)]
+    how = "told" if len(blinds) == 1 else "told / blind"
+    print(f"{current_commit()}, {str(restorer.dtype).removeprefix('torch.')}; PSNR {how} in dB\n")
+    head = [f"{protocol(degradation)} {data.name} {degradation}" for data, degradation in columns]
     print("| budget | plan | MACs/px | " + " | ".join(head) + " |\n|---|---|" + "---:|" * (len(head) + 1))
+    if task != DENOISE:
+        before = [f"{as_it_came(data, degradation, args.limit):.2f}" for data, degradation in columns]
+        print("| as it came |  |  | " + " | ".join(before) + " |", flush=True)
+    scores: dict[str, dict[str, float]] = {}
     seen: dict[str, list[str]] = {}
-    for budget in BUDGETS:
-        chosen = choose_plan(denoiser.weights, budget).measured
+    for budget in args.budgets:
+        chosen = choose_plan(weights, budget).measured
         if chosen.plan not in seen:
-            cells = []
-            for data in args.data:
-                for level in args.levels:
-                    told, blind = (psnr(denoiser, budget, data, level, blind=b) for b in (False, True))
-                    cells.append(f"{told:.2f} / {blind:.2f}")
-                    scores.setdefault(chosen.plan, {})[f"rgb-u8 {data.name} gaussian:{level:g}"] = round(told, 3)
-            seen[chosen.plan] = cells
-        print(
-            f"| {budget} | {chosen.plan} | {chosen.macs_per_pixel} | " + " | ".join(seen[chosen.plan]) + " |",
-            flush=True,
-        )
-    for data in args.data:
-        harm = [psnr(denoiser, budget, data, 0, blind=True) for budget in ("fast", "best")]
-        told = psnr(denoiser, "best", data, 0, blind=False)
-        print(f"\n{data.name} without noise: blind, fast {harm[0]:.2f} dB, best {harm[1]:.2f} dB; told 0: {told} dB")
+            cells, own = [], {}
+            for (data, degradation), name in zip(columns, head, strict=True):
+                found = [psnr(method(restorer, budget, blind=b), data, degradation, args.limit) for b in blinds]
+                cells.append(" / ".join(f"{value:.2f}" for value in found))
+                own[name] = round(found[0], 3)
+            seen[chosen.plan], scores[chosen.plan] = cells, own
+        told = " | ".join(seen[chosen.plan])
+        print(f"| {budget} | {chosen.plan} | {chosen.macs_per_pixel} | {told} |", flush=True)
+    if isinstance(restorer, Denoiser):
+        for data in args.data:
+            print(f"\n{harm(restorer, data, args.limit)}")
     if args.card is not None:
-        weights = load_weights(args.card)
-        plans = tuple(replace(m, psnr={**m.psnr, **scores.get(m.plan, {})}) for m in card.plans)
-        save_weights(args.card, weights.network, replace(weights.card, plans=plans), weights.predictor)
+        kept = load_weights(args.card)
+        plans = tuple(replace(m, psnr={**m.psnr, **scores.get(m.plan, {})}) for m in kept.card.plans)
+        save_weights(args.card, kept.network, replace(kept.card, plans=plans), kept.predictor)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,25 @@ def test_jpeg_of_colour_and_of_grey() -> None:
         assert np.array_equal(np.rint(Jpeg(quality=30).pair("a", shown)[2] * 255), picture[:, :, :1])
 
 
+@pytest.mark.parametrize("antialias", [True, False])
+def test_a_restorer_may_enlarge_by_itself(antialias: bool) -> None:
+    picture = scene()
+
+    def enlarging(small: np.ndarray, scale: float) -> np.ndarray:
+        assert small.shape == (20, 25, 3)
+        height, width = 40, 50
+        if antialias:
+            return matlab_resize(small, scale).clip(0, 1)
+        return round_to_8_bits(opencv_resize(small, height, width))
+
+    own, given = (
+        evaluate_degraded(method, [("a", picture)], Bicubic(scale=2, antialias=antialias, enlarged=enlarged))
+        for method, enlarged in ((enlarging, False), (lambda p, _: p, True))
+    )
+    assert own.psnr == given.psnr
+    assert own.noise == given.noise
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_low_resolution_is_cut_reduced_rounded_and_enlarged(scale: int) -> None:
     picture = scene().astype(np.float32) / 255

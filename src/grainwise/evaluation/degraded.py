@@ -74,10 +74,12 @@ class Bicubic:
     Args:
         scale: 2 or more, a whole number.
         antialias: reduce as papers on super-resolution do; otherwise as HyperRes does, with OpenCV's kernel that aliases.
+        enlarged: whether the restorer is given the picture enlarged again; otherwise it enlarges the small one itself.
     """
 
     scale: int
     antialias: bool = True
+    enlarged: bool = True
 
     def __post_init__(self) -> None:
         """Refuse scales that do not exist."""
@@ -110,9 +112,9 @@ class Bicubic:
         clean = picture[:height, :width]
         if self.antialias:
             small = round_to_8_bits(matlab_resize(clean, 1 / self.scale))
-            return name, matlab_resize(small, self.scale).clip(0, 1), clean
+            return name, matlab_resize(small, self.scale).clip(0, 1) if self.enlarged else small, clean
         small = round_to_8_bits(opencv_resize(clean, height // self.scale, width // self.scale))
-        return name, round_to_8_bits(opencv_resize(small, height, width)), clean
+        return name, round_to_8_bits(opencv_resize(small, height, width)) if self.enlarged else small, clean
 
 
 def evaluate_degraded(

@@ -1,0 +1,102 @@
+"""benchmarks/hyperres.py: the verdicts follow from the numbers, and the same command goes on where it stopped."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from grainwise.core.errors import InputError
+from grainwise.core.pictures import Picture, write_picture
+
+TRAINED = {"denoise": (15.0, 75.0), "dejpeg": (10.0, 80.0), "sr": (2.0, 4.0)}
+
+
+@pytest.fixture(autouse=True)
+def script_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+
+
+@pytest.fixture
+def bench() -> ModuleType:
+    return importlib.import_module("hyperres")
+
+
+@pytest.fixture
+def report() -> ModuleType:
+    return importlib.import_module("hyperres_report")
+
+
+def judged(report: ModuleType, found: dict) -> dict[str, str]:
+    return {claim: verdict.split(" (")[0] for claim, verdict in report.verdicts(found, TRAINED)}
+
+
+def test_claims_are_judged(report: ModuleType) -> None:
+    def rows(gap: float) -> dict:
+        return {
+            5.0: {"hyper": 40.0},
+            15.0: {"hyper": 30 + gap, "dedicated": 30.0},
+            75.0: {"hyper": 25, "dedicated": 25},
+        }
+
+    told = judged(report, {"tables": {"denoise": rows(-0.1), "sr": rows(-0.3)}})
+    assert list(told.values()) == ["holds", "does not hold"]
+    between = {
+        level: {"hyper": 30.0, "AdaFM": 29.0 + (level == 85) * 2, "DNI": 29.5}
+        for level in (5.0, 15.0, 45.0, 75.0, 85.0)
+    }
+    assert list(judged(report, {"between": between}).values()) == ["holds", "holds", "does not hold", "holds"]
+    curve = {0.8: 29.0, 1.0: 30.0, 1.2: 29.4}
+    for shift, expected in ((1.0, "holds"), (1.3, "does not hold")):
+        told = judged(report, {"input": {15.0: {share * shift: value for share, value in curve.items()}}})
+        assert list(told.values()) == [expected]
+    blind = {"dejpeg": {10.0: {"told": 29.0, "blind": 28.99}, 80.0: {"told": 38.0, "blind": 37.8}}}
+    assert list(judged(report, {"blind": blind}).values()) == ["does not hold"]
+    widths = {16: {15.0: {"slimmable": 30.0, "alone": 30.05}}, 24: {15.0: {"slimmable": 30.0, "alone": 30.2}}}
+    assert list(judged(report, {"widths": widths}).values()) == ["holds", "does not hold"]
+
+
+def test_the_best_share_is_the_top_of_the_curve(report: ModuleType) -> None:
+    top = {share: 30 - (share - 1.03) ** 2 for share in (0.8, 0.9, 1.0, 1.1, 1.2)}
+    assert report.best_share(top) == pytest.approx(1.03)
+    assert report.best_share({0.5: 3.0, 1.0: 2.0, 1.5: 1.0}) == 0.5
+
+
+def test_ours_and_the_papers_stand_in_columns_of_their_own(report: ModuleType) -> None:
+    lines = report.task_table("dejpeg", {10.0: {"hyper": 27.5, "dedicated": 27.6}, 90.0: {"hyper": 40.0}})
+    assert "| 10 | 27.60 | 27.50 | -0.10 | 28.82 | 28.81 | -0.01 |" in lines
+    assert "| 90 |  | 40.00 |  |  |  |  |" in lines
+    assert "| 70 |  |  |  | 36.40 | 36.38 | -0.02 |" in lines
+
+
+def test_a_toy_run_goes_on_and_reports(bench: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        pixels = rng.integers(60, 190, (112, 112, 3)).astype(np.uint8)
+        write_picture(tmp_path / "train" / f"{index}.png", pixels, Picture(pixels))
+    for name in ("cbsd68", "set5"):
+        pixels = rng.integers(60, 190, (36, 48, 3)).astype(np.uint8)
+        write_picture(tmp_path / "test" / name / "a.png", pixels, Picture(pixels))
+    common = ["--train", tmp_path / "train", "--test", tmp_path / "test", "--steps", 2, "--blocks", 1, "--crop", 16,
+              "--batch", 1, "--set", "hold_out=3", "--set", "crops.shares=[1.0]", "--cache", tmp_path / "cache",
+              "--out", tmp_path / "out", "--report", tmp_path / "r.md"]  # fmt: skip
+    arguments = [str(part) for part in common]
+    bench.main([*arguments, "--parts", "tables", "--tasks", "sr"])
+    assert "training sr-hyper" in capsys.readouterr().out
+    assert (tmp_path / "r.md").read_text().count("own network, ours") == 1
+    bench.main([*arguments, "--parts", "between", "input", "blind", "widths", "--tasks", "denoise"])
+    text = (tmp_path / "r.md").read_text()
+    assert text.startswith("# HyperRes")
+    for claim in ("beats AdaFM", "beats DNI", "best input level", "blind costs", "width 24 within"):
+        assert claim in text
+    capsys.readouterr()
+    bench.main([*arguments, "--parts", "between", "input", "blind", "widths", "--tasks", "denoise"])
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "r.md").read_text().split("commit")[0] == text.split("commit")[0]
+    numbers = json.loads((tmp_path / "r.json").read_text())
+    assert set(numbers["between"]["22"]) == {"hyper", "AdaFM", "DNI"}
+    assert len(numbers["input"]["45"]) == len(bench.TOLD)
+    with pytest.raises(InputError, match="another --out"):
+        bench.main([*arguments, "--steps", "3", "--parts", "input"])
