@@ -1,12 +1,13 @@
 """The claims of HyperRes (arXiv 2206.05970) at the scale of this machine, and ours beside the paper's.
 
-    python benchmarks/hyperres.py --train ../shared/data/train-free --test ../shared/data/test --steps 800 --limit 10
+    python benchmarks/hyperres.py --train ../shared/data/train-free --test ../shared/data/test --steps 2000 --limit 10
 
 Parts (--parts): "tables": one hyper-network against one network for each level (tables 1 to 3); "between": between and outside
 the trained noise levels, against AdaFM and DNI; "input": PSNR against the level that the network is told (figure 5); "blind":
 the level estimated, against told; "widths": one slimmable hyper-network against hyper-networks of each width alone. Every
-network is trained for the same --steps. Runs and scores lie under --out and are not made again: after any interruption, the same command
-goes on. The report (Markdown, JSON, and pictures where matplotlib is installed) is made of all parts that were asked for.
+network is trained for the same --steps. Runs and scores lie under --out and are not made again: after any interruption, the
+same command goes on. The report (Markdown, JSON, and pictures where matplotlib is installed) is made of the parts asked for.
+All of it takes about 1.25 s a step of one core: 45 minutes with 2,000 steps.
 """
 
 import argparse
@@ -336,7 +337,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="of the tables and of blind use")
     parser.add_argument("--limit", type=int, help="pictures a set")
-    parser.add_argument("--steps", type=int, default=800, help="of every network")
+    parser.add_argument("--steps", type=int, default=2_000, help="of every network")
     parser.add_argument("--blocks", type=int, default=4, help="16 in the paper")
     parser.add_argument("--crop", type=int, default=48)
     parser.add_argument("--batch", type=int, default=8, help="crops a step and level")

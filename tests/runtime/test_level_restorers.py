@@ -12,6 +12,9 @@ from grainwise.core.jpeg import through_jpeg
 from grainwise.core.resampling import matlab_resize
 from grainwise.networks.checkpoint import Card, MeasuredPlan, Weights
 from grainwise.networks.hyperres import HyperRes
+from grainwise.runtime import calibration
+from grainwise.runtime.calibration import measure_costs
+from grainwise.runtime.cost import CostModel, Curve, PlanCost
 from grainwise.runtime.enlarged import ArrayRows, gathering
 from grainwise.runtime.restorer import MOST_MERGED
 from grainwise.runtime.upscaler import enlarge_plainly
@@ -127,6 +130,34 @@ def test_a_forecast_tells_the_plan_and_the_tiles() -> None:
     assert (told.plan, told.tiles) == (upscaler().restore(photograph(40, 50), 3, "fast").plan, 1)
     assert dejpeg().forecast((40, 50), 0, "fast", 100).tiles == 0
     assert dejpeg().forecast((40, 50), 0, "fast").tiles == 1
+
+
+@pytest.mark.parametrize(("limit", "name"), [(0.58, "fast"), (9.0, "best")])
+def test_a_time_limit_chooses_the_plan(limit: float, name: str) -> None:
+    image = photograph(500, 600)
+    for restorer, call in ((dejpeg(), {"quality": 20}), (upscaler(), {"scale": 1.5})):
+        plans = {
+            measured.plan: PlanCost(measured.macs_per_pixel, 0.0, 0.001, seconds / 1e6)
+            for measured, seconds in zip(restorer.weights.card.plans, (1.0, 2.0, 4.0), strict=True)
+        }
+        restorer.costs = CostModel({}, "2026-01-01", plans, Curve((1,), (0.0,)), {})
+        part = image[:, : 600 if "quality" in call else 400]
+        result = restorer.restore(part, max_seconds=limit, **call)
+        known = {measured.plan: measured.name for measured in restorer.weights.card.plans}
+        assert known[str(result.plan)] == name
+    with pytest.raises(BudgetError, match="at least"):
+        restorer.restore(image, scale=6, max_seconds=0.001)
+
+
+def test_the_machine_is_measured_for_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_ROUNDS", "_MOST_ROUNDS"):
+        monkeypatch.setattr(calibration, name, 1)
+    monkeypatch.setattr(calibration, "_SIDES", (32, 64))
+    monkeypatch.setattr(calibration, "_ESTIMATE_SIDES", (96,))
+    monkeypatch.setattr(calibration, "_FILE_SIDE", 32)
+    for restorer in (dejpeg(), upscaler()):
+        costs = measure_costs(restorer.weights, restorer._timed_network, restorer.device, restorer.dtype, quick=True)
+        assert set(costs.plans) == {measured.plan for measured in restorer.weights.card.plans}
 
 
 def test_other_networks_for_the_task_run_too() -> None:

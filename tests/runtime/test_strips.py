@@ -14,7 +14,7 @@ from grainwise.core.errors import BudgetError, Cancelled, InputError
 from grainwise.runtime.cost import CostModel, Curve, PlanCost
 from grainwise.runtime.noise_level import NoiseEstimate, estimate_from
 from grainwise.runtime.noise_sample import SampleGatherer
-from grainwise.runtime.strips import strip_rows
+from grainwise.runtime.strips import rows_in_transit, strip_rows
 from grainwise.runtime.tiling import Tiling
 
 
@@ -168,10 +168,14 @@ def test_tiles_and_rows_fit_into_memory_together(height: int, width: int, free: 
     try:
         side = tiling.side(300.0)
     except InputError:
-        assert free < (64 + 96) ** 2 * 300 + strip_rows(64 + 20481 // min(height, width), height, facts) * width * bands
+        assert (
+            free
+            < (64 + 96) ** 2 * 300
+            + (strip_rows(64 + 20481 // min(height, width), height, facts) + rows_in_transit(height)) * width * bands
+        )
         return
     tile = max(t.read.area for t in tiling.tiles(side)) if height * width < 10**7 else 0
-    assert tile * 300 + strip_rows(side, height, facts) * width * bands <= free
+    assert tile * 300 + (strip_rows(side, height, facts) + rows_in_transit(height)) * width * bands <= free
     assert side % facts.size_multiple == 0
 
 

@@ -193,11 +193,10 @@ class Denoiser(Restorer):
         """
         told = self._sigma(strength, sigma, level)
         return self._foretell(
-            size,
             held,
             budget,
             max_seconds,
-            row_bytes=row_bytes,
+            tiling=self._tiling(size, held, row_bytes),
             along=along,
             blind=told is None and strength > 0,
             idle=strength == 0 or (is_number(told) and told == 0),

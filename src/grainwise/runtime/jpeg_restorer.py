@@ -162,7 +162,8 @@ class JpegRestorer(Restorer):
         """
         self._check(quality)
         idle = quality is not None and quality >= 100
-        return self._foretell(size, held, budget, max_seconds, row_bytes=row_bytes, along=along, blind=False, idle=idle)
+        tiling = self._tiling(size, held, row_bytes)
+        return self._foretell(held, budget, max_seconds, tiling=tiling, along=along, blind=False, idle=idle)
 
     @staticmethod
     def _check(quality: float | None) -> None:

@@ -128,7 +128,7 @@ class Restorer(ABC):
             timed: whether there is a time limit.
             side: of the tiles that there shall be room for; at least the smallest.
         """
-        facts, tiling = self.weights.network.facts, self._tiling(size, held)
+        facts, tiling = self.weights.network.facts, self._whole(size, held)
         least = memory.least_written(*size, facts.size_multiple, facts.least_tile)
         plan = self._dearest(budget, timed=timed).plan
         per_pixel = self.weights.network.bytes_per_pixel(plan, self.dtype.itemsize)
@@ -175,12 +175,11 @@ class Restorer(ABC):
 
     def _foretell(
         self,
-        size: tuple[int, int],
         held: int,
         budget: str | float | None,
         max_seconds: float | None,
         *,
-        row_bytes: int,
+        tiling: Tiling,
         along: float,
         blind: bool,
         idle: bool,
@@ -190,7 +189,7 @@ class Restorer(ABC):
         return foretell(
             self.weights,
             cap,
-            self._tiling(size, held, row_bytes),
+            tiling,
             itemsize=self.dtype.itemsize,
             held=held,
             blind=blind,
@@ -238,9 +237,13 @@ class Restorer(ABC):
         machine.release_memory()
         return memory.bytes_within(self.max_memory)
 
-    def _tiling(self, size: tuple[int, int], held: int, row_bytes: int = 0) -> Tiling:
-        """How a picture may be cut where its result takes ``held`` bytes, or its rows so many each."""
-        return Tiling(*size, self.weights.network.facts, self._free_bytes() - held, row_bytes)
+    def _tiling(self, size: tuple[int, int], held: int, row_bytes: int = 0, transit_bytes: int | None = None) -> Tiling:
+        """How a picture may be cut where its result takes ``held`` bytes, or its rows so many each; see `Tiling`."""
+        return Tiling(*size, self.weights.network.facts, self._free_bytes() - held, row_bytes, transit_bytes)
+
+    def _whole(self, size: tuple[int, int], held: int) -> Tiling:
+        """How a picture may be cut that is held whole, ``held`` bytes with its result."""
+        return self._tiling(size, held)
 
     def _run(
         self,

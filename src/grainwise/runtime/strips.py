@@ -117,7 +117,12 @@ def _seen(tile: Tile, height: int, facts: Facts) -> tuple[int, int]:
 def strip_rows(side: int, height: int, facts: Facts) -> int:
     """How many rows are held at once, at most, where tiles of this side are restored in strips."""
     window = side + 2 * (facts.halo + facts.size_multiple + MAP_HALO) + REACH
-    return min(height, window) + min(height, side + 2 * REACH) + min(2 * height, _IN_TRANSIT)
+    return min(height, window) + min(height, side + 2 * REACH)
+
+
+def rows_in_transit(height: int) -> int:
+    """How many rows are held besides while files are read and written, at most."""
+    return min(2 * height, _IN_TRANSIT)
 
 
 class _Window:

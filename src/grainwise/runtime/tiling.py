@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from grainwise.networks.network import Facts
 from grainwise.runtime import memory
 from grainwise.runtime.seams import REACH
-from grainwise.runtime.strips import strip_rows
+from grainwise.runtime.strips import rows_in_transit, strip_rows
 from grainwise.runtime.tiles import Extent, Tile, plan_tiles, tile_extent
 
 _STEP = 64
@@ -23,6 +23,7 @@ class Tiling:
         free: bytes.
         row_bytes: of a row of the picture, where it is restored in strips; its rows share ``free`` with the tiles. 0 where
             the whole picture is held beside it.
+        transit_bytes: of a row on its way from and to files, 0 where there are none; None is ``row_bytes``.
     """
 
     height: int
@@ -30,6 +31,7 @@ class Tiling:
     facts: Facts
     free: int
     row_bytes: int = 0
+    transit_bytes: int | None = None
 
     def side(self, bytes_per_pixel: float, *, reach: int = 0) -> int:
         """Side of the largest tile that fits into memory, if it may read ``reach`` pixels more than its halo.
@@ -62,7 +64,8 @@ class Tiling:
 
     def _rows(self, side: int) -> int:
         """Bytes of the rows that are held where tiles of this side are restored in strips."""
-        return self.row_bytes * strip_rows(side, self.height, self.facts)
+        transit = self.row_bytes if self.transit_bytes is None else self.transit_bytes
+        return self.row_bytes * strip_rows(side, self.height, self.facts) + transit * rows_in_transit(self.height)
 
     def sides(self, bytes_per_pixel: float) -> tuple[int, ...]:
         """Sides to choose from where plans may change between tiles, ascending; the last is the largest that fits.

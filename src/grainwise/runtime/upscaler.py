@@ -20,6 +20,7 @@ from grainwise.runtime.pixels import Image, ProgressCallback
 from grainwise.runtime.restoration import Account, Restoration
 from grainwise.runtime.restorer import Restorer
 from grainwise.runtime.strips import Rows, WriteRows, restore_rows
+from grainwise.runtime.tiling import Tiling
 
 LEAST_SCALE = 1.5
 """The least scale that the shipped weights were taught."""
@@ -111,7 +112,7 @@ class Upscaler(Restorer):
         cap, timer = self._begin(budget, max_seconds)
         start = time.perf_counter() if timer is None else timer.start
         large = EnlargedRows(rows, scale)
-        tiling = self._tiling(size, held, large.row_bytes)
+        tiling = self._strips(size, held, rows.bands)
         if timer is not None:
             timer.check(tiling, estimate=False, along=along)
         kernels = self.weights.network.facts.level(float(scale))
@@ -150,10 +151,16 @@ class Upscaler(Restorer):
             InputError, BudgetError: see `restore`.
         """
         large = self.size_of(size, scale)
-        row_bytes = large[1] * bands * 4
-        return self._foretell(
-            large, held, budget, max_seconds, row_bytes=row_bytes, along=along, blind=False, idle=False
-        )
+        tiling = self._strips(large, held, bands)
+        return self._foretell(held, budget, max_seconds, tiling=tiling, along=along, blind=False, idle=False)
+
+    def _whole(self, size: tuple[int, int], held: int) -> Tiling:
+        return self._strips(size, held, 4)
+
+    def _strips(self, size: tuple[int, int], held: int, bands: int) -> Tiling:
+        """How the result may be cut: its rows are floats for a while, and on their way to a file unless they are held."""
+        row = size[1] * bands
+        return self._tiling(size, held, 4 * row, 0 if held else 2 * row)
 
     def size_of(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
         """Height and width of the enlarged picture.
