@@ -62,6 +62,19 @@ def test_dejpeg_reads_the_quality_from_the_file_or_tells_it_from_the_pixels(run:
     assert (given[0]["quality"], given[0]["quality_from"]) == (12.5, "given")
 
 
+def test_a_file_that_was_saved_again_is_seen_through(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encode_jpeg(through_jpeg(photograph(), 25), 95))
+    common = ("dejpeg", tmp_path / "a.jpg", "-o", tmp_path / "o.png", "--model", model(tmp_path, "dejpeg"))
+    (told,) = lines(run(*common, "--json"))
+    assert (told["quality"], told["quality_from"], told["quality_of_file"]) == (25, "pixels", 95)
+    assert "quality 25 by its pixels (saved again at 95)" in run(*common).out
+    (once,) = lines(run(*common, "--level", 90, "--json"))
+    assert (once["quality"], once["quality_from"]) == (90, "given")
+    (tmp_path / "a.jpg").write_bytes(encode_jpeg(photograph(), 95))
+    (fresh,) = lines(run(*common, "--json"))
+    assert (fresh["quality"], fresh["quality_from"]) == (95, "file")
+
+
 def test_dejpeg_leaves_alone_what_shows_no_trace(run: Run, tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", photograph(), Picture(photograph()))
     ran = run("dejpeg", tmp_path / "a.png", "-o", tmp_path / "o.png", "--model", model(tmp_path, "dejpeg"))

@@ -1,5 +1,6 @@
 """What the commands for picture files differ in: what a restorer is asked, and what is told of the result."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +11,14 @@ from grainwise.core.picture_rows import PictureInfo
 from grainwise.core.pictures import Picture
 from grainwise.runtime.denoiser import Denoiser
 from grainwise.runtime.forecast import Forecast
+from grainwise.runtime.jpeg_quality import estimate_jpeg
 from grainwise.runtime.jpeg_restorer import JpegRestorer
 from grainwise.runtime.restoration import Account, Restoration
 from grainwise.runtime.restorer import Restorer
 from grainwise.runtime.upscaler import Upscaler, enlarge_plainly
+
+SAVED_AGAIN = 90
+"""From this quality of a file on, traces of an earlier and lower one survive in its pixels, and are looked for."""
 
 Asked = dict[str, Any]
 """Arguments of a restorer's call."""
@@ -134,15 +139,35 @@ class Dejpeg(_SameSize):
         """Where the quality is told from the pixels."""
         return asked["quality"] is None
 
+    def restore(self, picture: Picture, **asked: Any) -> tuple[Restoration, Picture]:
+        """See `FileTask.restore`. A file of high quality may hold what was saved at a lower one before: its pixels say so."""
+        if self._quality is None and asked["quality"] is not None and asked["quality"] >= SAVED_AGAIN:
+            start = time.perf_counter()
+            before = estimate_jpeg(picture.pixels)
+            if before.found:
+                asked["quality"] = min(asked["quality"], before.quality)
+            if asked.get("max_seconds") is not None:
+                asked["max_seconds"] = max(1e-3, asked["max_seconds"] - (time.perf_counter() - start))
+        return super().restore(picture, **asked)
+
     def told(self, account: Account, asked: Asked) -> dict[str, Any]:
         """The quality, and who says so."""
-        source = "given" if self._quality is not None else "file" if asked["quality"] is not None else "pixels"
-        return {"quality": account.level, "quality_from": source, "artifacts_found": account.found}
+        by_file = None if self._quality is not None else asked["quality"]
+        source = "given" if self._quality is not None else "file" if by_file == account.level else "pixels"
+        return {
+            "quality": account.level,
+            "quality_from": source,
+            "quality_of_file": by_file,
+            "artifacts_found": account.found,
+        }
 
     def words(self, line: dict[str, Any]) -> str | None:
         """The quality, and who says so."""
         source = {"given": "as given", "file": "by the file's tables", "pixels": "by its pixels"}[line["quality_from"]]
-        return f"JPEG quality {line['quality']:g} {source}" if line["artifacts_found"] else None
+        again = ""
+        if line["quality_from"] == "pixels" and line["quality_of_file"] is not None:
+            again = f" (saved again at {line['quality_of_file']:g})"
+        return f"JPEG quality {line['quality']:g} {source}{again}" if line["artifacts_found"] else None
 
 
 class Upscaling(FileTask):
