@@ -52,13 +52,15 @@ def find_denoiser(model: str, *, device: str, dtype: str) -> "Denoiser | BlindDe
         InputError: a device or dtype that is not there, or a network that is no denoiser.
     """
     from grainwise.networks.checkpoint import holds_gate, load_weights
+    from grainwise.networks.tasks import DENOISE
     from grainwise.runtime.blind import BlindDenoiser
     from grainwise.runtime.denoiser import Denoiser
 
     if holds_gate(model):
         return BlindDenoiser.from_pretrained(model, device=device, dtype=dtype)  # type: ignore[arg-type]
     weights = load_weights(model)
-    kind = Denoiser if weights.network.facts.needs_sigma else BlindDenoiser
+    facts = weights.network.facts
+    kind = Denoiser if facts.needs_sigma or facts.task != DENOISE else BlindDenoiser
     return kind(weights, device=device, dtype=dtype)  # type: ignore[arg-type]
 
 
