@@ -27,11 +27,7 @@ from grainwise.networks.registry import create_network, name_of
 from grainwise.primitives.channels import ChannelPlan
 
 FORMAT = 1
-SHIPPED = tuple(
-    name
-    for name in ("default", "dejpeg", "upscale")
-    if (resources.files("grainwise") / "weights" / f"{name}.safetensors").is_file()
-)
+SHIPPED = ("default", "dejpeg", "upscale")
 """Names of the weights inside the package."""
 _PREDICTOR = "predictor."
 _GATE = "gate."
