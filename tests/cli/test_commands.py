@@ -88,11 +88,14 @@ def test_estimate(run: Run, folder: Path) -> None:
 
 
 def test_models(run: Run) -> None:
-    told = json.loads(run("models", "--json").out)
-    assert told["name"] == "default"
-    assert {plan["name"] for plan in told["plans"]} >= {"fast", "balanced", "best"}
-    assert told["licence"]
-    assert told["data"]
+    lines = [json.loads(line) for line in run("models", "--json").out.splitlines()]
+    assert {told["name"]: told["task"] for told in lines} == {
+        "default": "denoise", "dejpeg": "dejpeg", "upscale": "upscale"
+    }  # fmt: skip
+    for told in lines:
+        assert {plan["name"] for plan in told["plans"]} >= {"fast", "balanced", "best"}
+        assert told["licence"]
+        assert told["data"]
     words = run("models", "default").out
     assert all(name in words for name in ("fast", "balanced", "best"))
 
