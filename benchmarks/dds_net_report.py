@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 from dds_net_plots import crops, plot_beta, plot_costs, plot_seconds
+from resumable_runs import CLEAR, RULE, judge
 
 from grainwise.core.commit import current_commit
 from grainwise.core.files import whole_file
 from grainwise.evaluation.environment import environment
 
-CLOSE = 0.05
-"""A difference under this many dB needs two seeds."""
 PAPER_ENDS = {
     "vdnet": {"IS": (38.88, 39.34), "ID": (38.73, 39.28), "none": (38.65, 39.27), "n=5": (39.89, 39.32)},
     "danet": {"IS": (39.02, 39.56), "ID": (38.84, 39.51), "none": (38.77, 39.49)},
@@ -50,21 +49,6 @@ def mean_of(results: Results, read: Callable[[dict[str, Any]], float], form: str
     """The mean over the seeds, or a dash."""
     values = over_seeds(results, read)
     return format(statistics.fmean(values), form) if values else "-"
-
-
-def judge(gains: list[float], *, least: float = 0.0) -> str:
-    """A verdict on a gain in dB, one number for each seed."""
-    if not gains:
-        return "not measured"
-    mean = statistics.fmean(gains)
-    told = f"{mean:+.3f} dB" + (
-        f", seeds {', '.join(f'{gain:+.3f}' for gain in gains)}" if len(gains) > 1 else ", one seed"
-    )
-    if len(gains) < 2 and abs(mean - least) < CLOSE:
-        return f"undecided: under {CLOSE} dB needs a second seed ({told})"
-    if len(gains) > 1 and abs(mean - least) < CLOSE and min(gains) < least <= max(gains):
-        return f"undecided: the seeds disagree ({told})"
-    return f"{'holds' if mean >= least else 'does not hold'} ({told})"
 
 
 def at_cost(way: list[dict[str, Any]], macs: float) -> float:
@@ -125,12 +109,12 @@ def verdicts(results: Results) -> list[tuple[str, str]]:
     def small(one: dict[str, Any], arm: str) -> float:
         return float(one["distillation"][arm]["smallest"]["camera"]["psnr"])
 
-    def gain(label: str, read: Callable[[dict[str, Any]], float], least: float = 0.0) -> None:
+    def gain(label: str, read: Callable[[dict[str, Any]], float], least: float = CLEAR) -> None:
         told.append((label, judge(over_seeds(results, read), least=least)))
 
-    gain("(a) smallest sub-network: IS >= ID", lambda one: small(one, "IS") - small(one, "ID"))
-    gain("(a) smallest sub-network: ID >= no distillation", lambda one: small(one, "ID") - small(one, "none"))
-    gain("(a) smallest sub-network: IS >= no distillation", lambda one: small(one, "IS") - small(one, "none"))
+    gain("(a) smallest sub-network: IS >= ID", lambda one: small(one, "IS") - small(one, "ID"), 0.0)
+    gain("(a) smallest sub-network: ID >= no distillation", lambda one: small(one, "ID") - small(one, "none"), 0.0)
+    gain("(a) smallest sub-network: IS >= no distillation", lambda one: small(one, "IS") - small(one, "none"), 0.0)
     for kind, words in (("iid", "every layer random by itself"), ("global", "random around one ratio")):
         gain(f"(b) slimming beats sub-networks, {words}, at equal MACs", lambda one, k=kind: random_gain(one, k)[0])
     for budget in budgets_of(results, "gate"):
@@ -316,6 +300,8 @@ def report(out: Path, noisy: dict[str, Any], pairs: list[Any], command: str, pat
         "",
         f"{here.cpu}, {here.threads} thread(s), torch {here.torch}, commit {here.commit}, {here.date}. "
         f"Untouched pictures: {untouched}.",
+        "",
+        f'{RULE} A claim of ">=" holds where the mean is at least 0 and its interval above -{CLEAR} dB.',
         "",
     ]
     for backbone, results in every.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from resumable_runs import CLEAR, judge
+from resumable_runs import CLEAR, RULE, judge
 
 from grainwise.core.commit import current_commit
 from grainwise.core.files import whole_file
@@ -216,8 +216,7 @@ def write(
         "",
         "## Claims",
         "",
-        f"A gain holds where it is at least {CLEAR} dB and twice its standard error over the seeds; it is the mean over all "
-        "scores of its table.",
+        f"{RULE} A gain is the mean over all scores of its table.",
         "",
         "| claim | verdict |",
         "|---|---|",

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from resumable_runs import CLEAR, Runs, Scores, Scoring, judge
+from resumable_runs import RULE, Runs, Scores, Scoring, judge
 
 from grainwise.core.commit import current_commit
 from grainwise.core.errors import InputError
@@ -79,7 +79,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         settings = {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
-        self.runs = Runs(args.out, settings)
+        self.runs = Runs(args.out, settings, addable=("steps", "minutes"))
         self.scoring = Scoring(test=args.test, sets=args.sets, levels=args.levels, limit=args.limit, ssim=args.ssim)
 
     def changes(self, run: Run, steps: int) -> list[str]:
@@ -235,7 +235,7 @@ def report(results: dict[Run, dict[str, Any]], teachers: dict[str, Scores], comm
     for name, scores in teachers.items():
         lines.append(f"- {name}: " + ", ".join(f"{cell} {value:.2f}" for cell, value in scores.items()))
     lines += ["", "## What the abstract claims, and what these numbers say", ""]
-    lines += [f"A gain holds where it is at least {CLEAR} dB and twice its standard error over the seeds.", ""]
+    lines += [RULE, ""]
     lines += ["| claim | verdict |", "|---|---|", *(f"| {claim} | {verdict} |" for claim, verdict in verdicts(results))]
     with whole_file(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n")

@@ -5,6 +5,7 @@ goes on.
 """
 
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -30,6 +31,14 @@ from grainwise.training.recipe import Recipe
 
 CLEAR = 0.01
 """A gain below this many dB is none."""
+QUANTILES = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
+"""Student's t, one-sided 5 %, of 1 to 9 degrees of freedom; the last serves for more, and asks for a little too much."""
+RULE = (
+    f"A gain holds where its mean over the seeds is at least {CLEAR} dB and clear of zero by Student's t (one-sided 5 %: "
+    f"{QUANTILES[0]:.2f} standard errors of two seeds, {QUANTILES[1]:.2f} of three, {QUANTILES[2]:.2f} of four). One seed "
+    "decides nothing."
+)
+"""What `judge` does, for the pages."""
 
 Scores = dict[str, float]
 MakesRecipe = Callable[[], Recipe]
@@ -75,30 +84,39 @@ class Runs:
 
     Args:
         out: the folder.
-        settings: what all of its runs share; a later call with other settings is refused. A setting that is not given ("0",
-            "0.0") may be given later.
+        settings: what all of its runs share; a later call with other settings is refused.
+        addable: the names of the settings of which 0 says that they are not given; these may be given later.
         cache: where decoded pictures are kept.
 
     Raises:
         InputError: the folder holds runs with other settings.
     """
 
-    def __init__(self, out: Path, settings: Mapping[str, object], *, cache: Path = Path(".cache/corpus")) -> None:
-        self.out, self.cache = out, cache
+    def __init__(
+        self,
+        out: Path,
+        settings: Mapping[str, object],
+        *,
+        addable: Collection[str] = (),
+        cache: Path = Path(".cache/corpus"),
+    ) -> None:
+        self.out, self.addable, self.cache = out, addable, cache
         self.corpora: dict[tuple[object, ...], tuple[Any, Any]] = {}
         self._same_as_before({name: str(value) for name, value in settings.items()})
 
     def _same_as_before(self, settings: dict[str, str]) -> None:
-        absent = ("0", "0.0")
+        def absent(name: str, value: str) -> bool:
+            return name in self.addable and value in ("0", "0.0")
+
         before = self.note("settings", lambda: settings)
         changed = [
             name
             for name, value in settings.items()
-            if before.get(name, value) not in (value, *absent) and value not in absent
+            if before.get(name, value) != value and not absent(name, value) and not absent(name, before[name])
         ]
         if changed:
             raise InputError(f"{self.out} holds runs with another {', '.join(changed)}; take another --out")
-        kept = {name: before.get(name, value) if value in absent else value for name, value in settings.items()}
+        kept = {name: before.get(name, value) if absent(name, value) else value for name, value in settings.items()}
         self.write("settings", before | kept)
 
     def note(self, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 -- JSON
@@ -210,17 +228,33 @@ def restorer(weights: Path) -> Restorer:
     return restore
 
 
-def judge(gains: Sequence[float]) -> str:
-    """A verdict on one gain in dB for each seed."""
+def interval(gains: Sequence[float]) -> tuple[float, float]:
+    """Between which dB the mean gain lies, each end by Student's t at one-sided 5 %; of one seed, anywhere."""
+    if len(gains) < 2:
+        return -math.inf, math.inf
+    quantile = QUANTILES[min(len(gains) - 1, len(QUANTILES)) - 1]
+    mean, half = statistics.fmean(gains), quantile * statistics.stdev(gains) / len(gains) ** 0.5
+    return mean - half, mean + half
+
+
+def judge(gains: Sequence[float], *, least: float = CLEAR, told: str = "") -> str:
+    """A verdict on one gain in dB for each seed.
+
+    Args:
+        gains: what is judged; one alone is told, and decides nothing.
+        least: what the mean must reach; 0 for a claim of "at least as good". The interval of the mean must keep within `CLEAR`
+            of it.
+        told: the figures in words, in place of the gains.
+    """
     if not gains:
         return "not measured"
     mean = statistics.fmean(gains)
-    told = f"{mean:+.3f} dB, seeds " + ", ".join(f"{value:+.3f}" for value in gains)
+    told = told or f"{mean:+.3f} dB, seeds " + ", ".join(f"{value:+.3f}" for value in gains)
     if len(gains) < 2:
-        return f"undecided, one seed ({told})"
-    spread = statistics.stdev(gains) / len(gains) ** 0.5
-    if mean >= CLEAR and mean > 2 * spread:
+        return f"undecided, one seed {'for' if mean >= least else 'against'} it ({told})"
+    low, high = interval(gains)
+    if mean >= least and low > least - CLEAR:
         return f"holds ({told})"
-    if mean < CLEAR and mean + 2 * spread < 2 * CLEAR:
+    if mean < least and high < least + CLEAR:
         return f"does not hold ({told})"
     return f"undecided ({told})"

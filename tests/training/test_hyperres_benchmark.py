@@ -11,6 +11,7 @@ import pytest
 from grainwise.core.errors import InputError
 from grainwise.core.pictures import Picture, write_picture
 
+FOR, AGAINST = "undecided, one seed for it", "undecided, one seed against it"
 TRAINED = {"denoise": (15.0, 75.0), "dejpeg": (10.0, 80.0), "sr": (2.0, 4.0)}
 
 
@@ -42,20 +43,20 @@ def test_claims_are_judged(report: ModuleType) -> None:
         }
 
     told = judged(report, {"tables": {"denoise": rows(-0.1), "sr": rows(-0.3)}})
-    assert list(told.values()) == ["holds", "does not hold"]
+    assert list(told.values()) == [FOR, AGAINST]
     between = {
         level: {"hyper": 30.0, "AdaFM": 29.0 + (level == 85) * 2, "DNI": 29.5}
         for level in (5.0, 15.0, 45.0, 75.0, 85.0)
     }
-    assert list(judged(report, {"between": between}).values()) == ["holds", "holds", "does not hold", "holds"]
+    assert list(judged(report, {"between": between}).values()) == [FOR, FOR, AGAINST, FOR]
     curve = {0.8: 29.0, 1.0: 30.0, 1.2: 29.4}
-    for shift, expected in ((1.0, "holds"), (1.3, "does not hold")):
+    for shift, expected in ((1.0, FOR), (1.3, AGAINST)):
         told = judged(report, {"input": {15.0: {share * shift: value for share, value in curve.items()}}})
         assert list(told.values()) == [expected]
     blind = {"dejpeg": {10.0: {"told": 29.0, "blind": 28.99}, 80.0: {"told": 38.0, "blind": 37.8}}}
-    assert list(judged(report, {"blind": blind}).values()) == ["does not hold"]
+    assert list(judged(report, {"blind": blind}).values()) == [AGAINST]
     widths = {16: {15.0: {"slimmable": 30.0, "alone": 30.05}}, 24: {15.0: {"slimmable": 30.0, "alone": 30.2}}}
-    assert list(judged(report, {"widths": widths}).values()) == ["holds", "does not hold"]
+    assert list(judged(report, {"widths": widths}).values()) == [FOR, AGAINST]
 
 
 def test_the_best_share_is_the_top_of_the_curve(report: ModuleType) -> None:

@@ -147,9 +147,16 @@ def test_the_page_holds_every_part_that_was_measured(report: ModuleType, tmp_pat
 
 def test_a_folder_is_not_shared_by_runs_of_other_settings(tmp_path: Path) -> None:
     runs = benchmark("resumable_runs")
-    runs.Runs(tmp_path, {"steps": 10, "minutes": 0.0})
-    again = runs.Runs(tmp_path, {"steps": 10, "minutes": 2.0})
-    assert again.note("settings", dict) == {"steps": "10", "minutes": "2.0"}
+
+    def opened(**settings: float) -> Any:
+        return runs.Runs(tmp_path, settings, addable=("steps", "minutes"))
+
+    opened(steps=10, minutes=0.0, quiet=0.5)
+    again = opened(steps=10, minutes=2.0, quiet=0.5)
+    assert again.note("settings", dict) == {"steps": "10", "minutes": "2.0", "quiet": "0.5"}
+    opened(steps=0, minutes=2.0, quiet=0.5)
     with pytest.raises(InputError, match="another minutes"):
-        runs.Runs(tmp_path, {"steps": 10, "minutes": 3.0})
+        opened(steps=10, minutes=3.0, quiet=0.5)
+    with pytest.raises(InputError, match="another quiet"):
+        opened(steps=10, minutes=2.0, quiet=0.0)
     assert again.note("pace", lambda: {"seconds": 1}) == again.note("pace", lambda: {"seconds": 2})

@@ -18,12 +18,24 @@ def bench() -> ModuleType:
         ([0.10, -0.12, 0.11], "undecided (+0.030"),
         ([-0.10, -0.12, -0.11], "does not hold (-0.110"),
         ([0.001, 0.002, 0.001], "does not hold (+0.001"),
-        ([0.3], "undecided, one seed"),
+        ([0.02, 0.10], "undecided (+0.060"),
+        ([0.09, 0.10], "holds (+0.095"),
+        ([0.02, 0.05, 0.08], "undecided (+0.050"),
+        ([-0.02, -0.10], "undecided (-0.060"),
+        ([0.3], "undecided, one seed for it"),
+        ([-0.3], "undecided, one seed against it"),
         ([], "not measured"),
     ],
 )
 def test_a_gain_must_be_clear_of_its_spread(bench: ModuleType, gains: list[float], verdict: str) -> None:
     assert bench.judge(gains).startswith(verdict)
+
+
+def test_at_least_as_good_needs_no_gain(bench: ModuleType) -> None:
+    assert bench.judge([0.001, 0.0]).startswith("does not hold")
+    assert bench.judge([0.001, 0.0], least=0.0).startswith("holds")
+    assert bench.judge([0.5, -0.3], least=0.0).startswith("undecided")
+    assert bench.judge([-0.1, -0.11], least=0.0).startswith("does not hold")
 
 
 def test_each_claim_is_judged_on_its_levels_and_seed_by_seed(bench: ModuleType) -> None:
