@@ -7,7 +7,7 @@ Parts, chosen by --parts: `operator` takes in what `malleable_operator.py` measu
 MalleNet and networks with as many MACs/px for equal time (--minutes); `added` trains plain backbones with and without one
 MalleConv for equal steps (--steps); `ablation` changes one choice of the last backbone's MalleConv (--ablation-steps).
 Every run and timing lies under --out and is not made again: after any interruption, the same command goes on; --time-again
-times the networks anew, on a quiet machine. The report is made of all that was measured, whichever parts are chosen.
+times the networks anew, on a quiet machine. The report is made of all that was measured there, by whichever call.
 """
 
 import argparse
@@ -215,7 +215,10 @@ class Bench:
         return self.recipe(run, build, steps)
 
     def measure(self, part: str) -> list[dict[str, Any]]:
-        """A row for each run of ``part``, trained, scored and timed now where that was not done."""
+        """A row for each run of ``part``, trained, scored and timed now where that was not done; seed after seed.
+
+        Rows that earlier calls wrote down, of other seeds, backbones, widths or arms, are among them.
+        """
         wanted = self.wanted(part)
         limit = self.args.networks_limit if part == "networks" else self.args.limit
         scoring = Scoring(test=self.args.test, sets=SETS[part], levels=LEVELS, limit=limit)
@@ -223,10 +226,20 @@ class Bench:
         for run, build in wanted.items():
             make = partial(self.recipe_of, run, build)
             scores = self.runs.scores(run.name, make, scoring)
-            rows.append({**asdict(run), **scores, "gates": gates(self.args.out / run.name / "weights.safetensors")})
+            rows.append({**asdict(run), **scores, "gates": gates(self.file(run))})
             print(run.name, scores["psnr"], flush=True)
-        times = self.times(part, list(wanted))
-        return [row | times.get(f"{row['group']}: {row['arm']}", {}) for row in rows]
+        told = {Run(part, row["group"], row["arm"], row["seed"]): row for row in self.before(part) + rows}
+        times = self.times(part, sorted(told, key=lambda run: run.seed))
+        return [told[run] | times.get(f"{run.group}: {run.arm}", {}) for run in sorted(told, key=lambda run: run.seed)]
+
+    def before(self, part: str) -> list[dict[str, Any]]:
+        """The rows of ``part`` that are written down, of runs whose weights are still there."""
+        rows: list[dict[str, Any]] = self.runs.note(f"rows-{part}", list)
+        return [row for row in rows if self.file(Run(part, row["group"], row["arm"], row["seed"])).exists()]
+
+    def file(self, run: Run) -> Path:
+        """The weights of ``run``."""
+        return Path(self.args.out) / run.name / "weights.safetensors"
 
     def times(self, part: str, runs: list[Run]) -> dict[str, Any]:
         """Seconds per megapixel and peak memory of the networks of ``part``, side by side, one seed of each."""
@@ -237,7 +250,7 @@ class Bench:
         known = self.runs.note(note, dict)
         if not set(first) <= set(known):
             pictures = pictures_in(self.args.test / "kodak24", 2)
-            paths = {name: self.args.out / run.name / "weights.safetensors" for name, run in first.items()}
+            paths = {name: self.file(run) for name, run in first.items()}
             contenders = [Contender(name=name, restore=restorer(path)) for name, path in paths.items()]
             result = bench(
                 contenders, pictures, Noise(sigma=25 / 255), RGB_U8, repeats=self.args.repeats, with_ssim=False

@@ -1,5 +1,6 @@
 """The verdicts of benchmarks/malleconv.py follow from its numbers, and what it compares costs alike."""
 
+import argparse
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,6 +80,10 @@ def test_one_malleconv_is_judged_seed_by_seed_and_at_its_price(report: ModuleTyp
     assert told["half_unet: one MalleConv lowers the seconds at equal PSNR"].startswith(
         "holds (+0.110 dB, 0.90x the seconds"
     )
+    assert report.faster([0.3], 0.9).startswith("undecided")
+    assert report.faster([0.02, -0.02], 0.9).startswith("undecided")
+    assert report.faster([0.1, 0.12], 0.98).startswith("does not hold")
+    assert report.faster([-0.1, -0.1], 0.9).startswith("does not hold")
     lines = report.table(rows, "half_unet", against="bare")
     assert (
         "| one MalleConv | 28,000 | 500,000 | 10 | 1.0 | 33.25 ± 0.21 | 30.25 ± 0.21 | +0.000 | 1.500 | 100 | 0.25 |"
@@ -143,6 +148,30 @@ def test_the_page_holds_every_part_that_was_measured(report: ModuleType, tmp_pat
     assert "one MalleConv raises PSNR, its cost added" in text
     assert "equal MACs/px and 1 minutes" not in text
     assert page.with_suffix(".json").exists()
+
+
+def test_rows_of_earlier_calls_are_kept(bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"out": tmp_path, "test": tmp_path, "limit": 1, "networks_limit": None, "backbones": ["flat"]}
+    monkeypatch.setattr(bench, "gates", lambda _: [])
+    monkeypatch.setattr(
+        bench.Bench, "times", lambda _, part, runs: {"flat: bare": {"seconds_per_megapixel": len(runs)}}
+    )
+
+    def scores(self: Any, name: str, make: Any, scoring: Any) -> dict[str, Any]:
+        (self.out / name).mkdir(parents=True, exist_ok=True)
+        (self.out / name / "weights.safetensors").touch()
+        return {"psnr": {"cbsd68 25": len(calls)}}
+
+    monkeypatch.setattr(bench.Runs, "scores", scores)
+    calls: list[Any] = []
+    for seeds in ([1], [0, 1], [0]):
+        made = bench.Bench(argparse.Namespace(**settings, seeds=seeds))
+        rows = made.measure("added")
+        made.runs.write("rows-added", rows)
+        calls.append(made)
+    assert [(row["seed"], row["psnr"]["cbsd68 25"]) for row in rows if row["arm"] == "bare"] == [(0, 2), (1, 1)]
+    assert [row["seconds_per_megapixel"] for row in rows if row["arm"] == "bare"] == [6, 6]
+    assert len(rows) == 6
 
 
 def test_a_folder_is_not_shared_by_runs_of_other_settings(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The verdicts of benchmarks/mdrn.py follow from the numbers."""
 
+import argparse
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -49,7 +51,7 @@ def test_each_claim_is_judged_on_its_levels_and_seed_by_seed(bench: ModuleType) 
         results[bench.Run("steps", "tiny", "alone", seed)] = scores(base, 0.0)
         results[bench.Run("steps", "tiny", "S2", seed)] = scores(base, 0.2 + seed / 100)
         results[bench.Run("steps", "tiny", "U-Net", seed)] = scores(base + 1, 0.0)
-    told = dict(bench.verdicts(results))
+    told = dict(bench.verdicts(results, None))
     judged = {claim.split(" (")[0]: verdict.split(" (")[0] for claim, verdict in told.items()}
     assert judged == {
         "S2 improves the tiny model": "holds",
@@ -58,10 +60,26 @@ def test_each_claim_is_judged_on_its_levels_and_seed_by_seed(bench: ModuleType) 
         "MDRN is better than a U-Net as costly": "does not hold",
         "tiny": "holds",
     }
-    assert sum("as published" in claim for claim in told) == 2
+    assert sum("as published" in claim and "these very pictures" in claim for claim in told) == 2
+    assert not any("as published" in claim for claim, _ in bench.verdicts(results, 10))
+    alone = {run: row for run, row in results.items() if run.seed == 0}
+    assert not any("as published" in claim for claim, _ in bench.verdicts(alone, None))
     assert any("+0.210 dB, seeds +0.200, +0.210, +0.220" in verdict for verdict in told.values())
     row = next(line for line in bench.table(results, "steps") if line.startswith("| tiny | S2 |"))
     assert row == "| tiny | S2 | 14,000 | 500,000 | 1 | 1.0 | 3 | 36.50 ± 0.10 | 28.71 ± 0.11 | 27.71 ± 0.11 |"
+
+
+def test_the_report_is_of_all_runs_there(bench: ModuleType, tmp_path: Path) -> None:
+    runs = [bench.Run("steps", "tiny", "S1-other", 1), bench.Run("minutes", "small", "U-Net", 0)]
+    for run in [*runs, bench.Run("teacher", "small", "alone", 0), bench.Run("steps", "tiny", "alone", 2)]:
+        (tmp_path / run.name).mkdir()
+        (tmp_path / run.name / "scores.json").write_text("{}")
+        if run.seed != 2:
+            (tmp_path / run.name / "weights.safetensors").touch()
+    args = argparse.Namespace(
+        test=tmp_path, sets=["cbsd68"], levels=[25], limit=None, ssim=False, out=tmp_path, steps=1, minutes=0
+    )
+    assert bench.Bench(args).there() == runs[::-1]
 
 
 def test_taps_pair_blocks_that_are_as_far_along(bench: ModuleType) -> None:
