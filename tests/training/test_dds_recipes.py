@@ -11,6 +11,7 @@ from grainwise.data.crops import NoisyCrops, NoisyCropSettings
 from grainwise.networks.gated import GatedNetwork
 from grainwise.networks.ratios import RatioNetwork
 from grainwise.networks.vdnet import VDNet
+from grainwise.training.dds_stages import OfItsOwn
 from grainwise.training.gating import GateSettings, calibrate, gate_loop, score, train_gate
 from grainwise.training.held_out import HeldOut
 from grainwise.training.loop import train
@@ -41,10 +42,13 @@ def test_the_schedules_are_those_of_the_papers(name: str, batch: int, steps: int
 def test_small_recipes_keep_the_method_and_are_small(name: str) -> None:
     recipe, full = get_recipe(name), get_recipe(name.removesuffix("-small"))
     settings = [
-        {k: v for k, v in vars(one.method).items() if k not in ("steps", "start_at_prior")} for one in (recipe, full)
+        {k: v for k, v in vars(one.method).items() if k not in ("steps", "start_at_prior", "mixup_from")}
+        for one in (recipe, full)
     ]
     assert settings[0] == settings[1]
     assert type(recipe.method) is type(full.method)
+    if name == "dds-mprnet-small":
+        assert recipe.method.mixup_from / recipe.loop.steps == full.method.mixup_from / full.loop.steps == 30 / 480
     assert recipe.crops == full.crops
     network = network_of(recipe)
     assert isinstance(network, RatioNetwork)
@@ -67,6 +71,14 @@ def test_the_small_vdnet_starts_at_the_noisy_picture() -> None:
     assert not get_recipe("dds-vdnet").method.start_at_prior
     with pytest.raises(InputError, match="a VDNet starts at the prior"):
         recipe.method.build(network_of(get_recipe("default")), seed=0)
+
+
+def test_a_gate_learns_from_pictures_of_its_own(data: NoisyCrops) -> None:
+    first, again = (OfItsOwn(data).batch(32, 2, (0, 7, 0)) for _ in range(2))
+    assert torch.equal(first.noisy, again.noisy)
+    assert not torch.equal(first.clean, data.batch(32, 2, (0, 7, 0)).clean)
+    recipe = get_recipe("dds-vdnet")
+    assert recipe.stages[2].loop.seed == recipe.loop.seed
 
 
 def test_the_three_stages_in_a_row(tmp_path: Path, data: NoisyCrops) -> None:

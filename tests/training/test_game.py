@@ -120,10 +120,8 @@ def test_a_broken_game_ends_as_the_unbroken_one(data: NoisyCrops, tmp_path: Path
         clip=float("inf"), learning_rate=1e-3,
     )  # fmt: skip
     whole = train(config, SMALL.build(danet(), seed=0), Wide(), tmp_path / "whole")
-    rates: list[float] = []
 
     def stop(told: Progress) -> bool:
-        rates.append(told.losses["critic"])
         return told.step < 4
 
     with pytest.raises(Cancelled):
@@ -177,6 +175,9 @@ def test_mixup_mixes_clean_and_noisy_alike() -> None:
         )
         torch.testing.assert_close(noise, torch.einsum("k,kchw->chw", weights, others), atol=1e-4, rtol=0)
         assert float(mixed.sigma[index]) == pytest.approx(0.1 * float(weights.norm()), rel=1e-3)
+    alone = Batch(clean[:1], batch.noisy[:1], batch.sigma[:1])
+    assert torch.equal(mixup(alone, (0, 5)).sigma, alone.sigma)
+    torch.testing.assert_close(mixup(alone, (0, 5)).noisy, alone.noisy)
     with pytest.raises(InputError, match="not mixed"):
         mixup(replace(batch, degradation=torch.tensor(0.5)), (0, 5))
     for wrong in ({"alpha": 0.0}, {"alpha": 1.0, "start": -1}):

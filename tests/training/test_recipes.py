@@ -5,13 +5,18 @@ from pathlib import Path
 import pytest
 
 from grainwise.core.errors import InputError, UnknownNameError
+from grainwise.networks.checkpoint import Card, MeasuredPlan, save_weights
+from grainwise.networks.registry import create_network
+from grainwise.training.kept_settings import settings_of
 from grainwise.training.recipes import RECIPES, find_folders, get_recipe, network_of
+from grainwise.training.release import FREE, rights
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_its_network(name: str) -> None:
     recipe = get_recipe(name)
     assert recipe.name == name
+    assert all(settings_of(recipe, stage) for stage in recipe.stages)
     network = network_of(recipe)
     again = network_of(recipe)
     assert all((a == b).all() for a, b in zip(network.parameters(), again.parameters(), strict=True))
@@ -72,3 +77,27 @@ def test_folders_are_found_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert find_folders([str(tmp_path / "sets")]) == [tmp_path / "sets"]
     with pytest.raises(InputError, match="GRAINWISE_DATA"):
         find_folders(["two"])
+
+
+def test_weights_are_free_where_all_that_taught_them_is(tmp_path: Path) -> None:
+    network = create_network("half_unet", {})
+    plans = (MeasuredPlan(str(network.space.widest), 1),)
+    about = {
+        "data": ("anything",),
+        "recipe": "",
+        "commit": "",
+        "steps": 1,
+        "seconds": 1.0,
+        "device": "",
+        "plans": plans,
+    }
+    for index, licence in enumerate((FREE, "research only")):
+        save_weights(tmp_path / f"{index}.safetensors", network, Card(licence=licence, **about))
+    assert rights(get_recipe("default"))[0] == FREE
+    assert rights(get_recipe("tiny"))[0] == FREE
+    assert rights(get_recipe("default", ["data=train-free,cbsd432"]))[0] != FREE
+    assert rights(get_recipe("default", ["data=/some/pictures"]))[0] != FREE
+    licence, data = rights(get_recipe("default-tuned", [f"init={tmp_path / '0.safetensors'}"]))
+    assert licence == FREE
+    assert data[-1] == "first weights 0.safetensors, taught with anything"
+    assert rights(get_recipe("default-tuned", [f"init={tmp_path / '1.safetensors'}"]))[0] != FREE

@@ -101,6 +101,20 @@ def test_stages_one_by_one(pictures: Path, tmp_path: Path) -> None:
     assert len(loaded.card.plans) == len(loaded.gated.routes) > 1
     assert "held-out crops" in loaded.card.notes
     assert loaded.card.commit == "one"
+    for change, stage in (
+        ("method.noise_clip=1000", first), ("stages.slim.search.criterion=drop_per_mac", second),
+        ("stages.gate.beta=0.5", third), ("crops.shares=[0.5,0.5]", first), ("validation.shares=[0.5,0.5]", third),
+    ):  # fmt: skip
+        other = make_run(pictures, tmp_path, told, change)
+        (name,) = [own.name for own in other.recipe.stages if own.name == stage.name]
+        with pytest.raises(TrainingError, match=rf"stage {name} .*\({change.split('=')[0]}: .* then, .* now\)"):
+            run_stages(chosen_stages(other.recipe, name), other, resume=True)
+    more = make_run(pictures, tmp_path, told, "stages.gate.loop.checkpoint_every=7", "stages.gate.budgets=[14000]")
+    run_stages(more.recipe.stages, more, resume=True)
+    for note in run.out.glob("settings-*.json"):
+        note.unlink()
+    older = make_run(pictures, tmp_path, told, "stages.gate.beta=0.5")
+    run_stages(older.recipe.stages, older, resume=True)
     other = make_run(pictures, tmp_path, told, 'config={"base":8,"attention":true}')
     with pytest.raises(TrainingError, match="give the settings that it was trained with"):
         other.trained("supernet")

@@ -150,14 +150,19 @@ SMALL_BUDGETS = {**BUDGETS, "mprnet": (200e3, 400e3, 600e3)}
 
 
 def dds_small(full: Callable[[], Recipe]) -> Recipe:
-    """A recipe of DDS-Net for a CPU core: the same method, a short run of small crops. MPRNet is narrower too."""
+    """A recipe of DDS-Net for a CPU core: the same method, a short run of small crops. MPRNet is narrower too.
+
+    What begins at a step of the whole run begins as far along in the short one.
+    """
     recipe = full()
-    network = recipe.network
+    network, method = recipe.network, replace(recipe.method, **SMALL_METHOD.get(recipe.network, {}))  # type: ignore[type-var]
+    if isinstance(method, StagesSettings):
+        method = replace(method, mixup_from=method.mixup_from * SMALL_LOOP.steps // recipe.loop.steps)
     return replace(
         recipe,
         name=f"{recipe.name}-small",
         config={**recipe.config, **SMALL_CONFIG.get(network, {})},
-        method=replace(recipe.method, **SMALL_METHOD.get(network, {})),  # type: ignore[type-var]
+        method=method,
         loop=replace(SMALL_LOOP, clip=recipe.loop.clip, **SMALL_CHANGES.get(network, {})),
         stages=(
             Training(name="supernet", measured=24),

@@ -27,6 +27,8 @@ from grainwise.training.stages import Run, Told
 
 GATED = "gated.safetensors"
 POOL = "answers.safetensors"
+GATE_SEED = 2**31 + 4
+"""The gate's pictures are others than those that the supernet learned from, at the same step of the same seed."""
 CALIBRATION_SEED = 2**31 + 3
 """No step of a run draws with it, and the search for the routes did not."""
 
@@ -44,6 +46,8 @@ class SlimStage:
 
     name: ClassVar[str] = "slim"
     processes: ClassVar[int | None] = 1
+    reads: ClassVar[tuple[str, ...]] = ("data", "network", "config", "hold_out", "validation")
+    free: ClassVar[tuple[str, ...]] = ()
     supernet: ClassVar[str] = "supernet"
 
     search: SlimmingConfig = field(default_factory=SlimmingConfig)
@@ -83,6 +87,17 @@ class SlimStage:
         run.tell(Told(stage=self.name, done=1000, total=1000, words="done", line=f"{self.name}: {line}"))
 
 
+@dataclass(frozen=True)
+class OfItsOwn:
+    """The batches of a stage that follows another one with the same seed: drawn by `GATE_SEED` too."""
+
+    batches: Batches
+
+    def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
+        """See `grainwise.training.loop.Source.batch`."""
+        return self.batches.batch(size, count, (GATE_SEED, *seed))
+
+
 @dataclass(frozen=True, kw_only=True)
 class GateStage:
     """Stage 3: a gate for every budget, `GATED` in a folder named after it; see `grainwise.training.gating`.
@@ -99,6 +114,8 @@ class GateStage:
 
     name: ClassVar[str] = "gate"
     processes: ClassVar[int | None] = 1
+    reads: ClassVar[tuple[str, ...]] = ("data", "network", "config", "hold_out", "crops", "validation")
+    free: ClassVar[tuple[str, ...]] = ("budgets",)
     supernet: ClassVar[str] = "supernet"
     slimmed: ClassVar[str] = "slim"
 
@@ -153,7 +170,8 @@ class GateStage:
         fresh = run.recipe.crops.build(run.corpora[0])
         size = self.loop.crop_size(self.loop.steps)
         apart = self.held_out(run, size)
-        source: Source = self._pool(run, folder, self.gate(network, routes), fresh, size) if self.pool else fresh
+        pool = self._pool(run, folder, self.gate(network, routes), fresh, size) if self.pool else None
+        source: Source = OfItsOwn(fresh) if pool is None else pool
         for budget in self.budgets:
             place = folder / budget_name(budget)
             if (place / GATED).exists():
@@ -177,7 +195,8 @@ class GateStage:
     def held_out(self, run: Run, size: int) -> list[Batch]:
         """Pictures for the calibration."""
         source = run.recipe.validation.build(run.corpora[1])
-        return [source.batch(size, 8, (CALIBRATION_SEED, first)) for first in range(0, self.calibration, 8)]
+        count = self.calibration
+        return [source.batch(size, min(8, count - at), (CALIBRATION_SEED, at)) for at in range(0, count, 8)]
 
     def fit(
         self, run: Run, gated: GatedNetwork, budget: float, source: Source, apart: list[Batch], place: Path

@@ -21,6 +21,8 @@ from grainwise.core.files import whole_file
 from grainwise.training.optimizers import Clipping, OptimizerName, optimizers_of, parts_of
 
 CHECKPOINT = "checkpoint.pt"
+FREE_TO_CHANGE = ("checkpoint_every", "validate_every", "device")
+"""Settings of the loop that a run may go on without."""
 
 
 class Lesson(Protocol):
@@ -308,7 +310,7 @@ class _Run:
     def _fingerprint(self) -> dict[str, Any]:
         """What must not change between a run and its continuation."""
         config = asdict(self.config)
-        return {name: config[name] for name in config if name not in ("checkpoint_every", "validate_every", "device")}
+        return {name: config[name] for name in config if name not in FREE_TO_CHANGE}
 
     def _save(self) -> None:
         if not self.accelerator.is_main_process:
@@ -342,6 +344,11 @@ class _Run:
                 f"the run in {self.out} was started with other settings ({what}); resume it with its own"
             )
         _upgrade(state, self.clippings)
+        if len(state["clippings"]) != len(self.clippings) or len(state["optimizers"]) != len(self.optimizers):
+            raise TrainingError(
+                f"the run in {self.out} was started with another method, of {len(state['clippings'])} parts, not "
+                f"{len(self.clippings)}; resume it with its own"
+            )
         self.method.load_state_dict(state["method"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -46,4 +46,6 @@ class MixUp:
         wide = share.view(-1, 1, 1, 1)
         clean, noisy = (wide * x + (1 - wide) * x[other] for x in (batch.clean, batch.noisy))
         sigma = ((share * batch.sigma).square() + ((1 - share) * batch.sigma[other]).square()).sqrt()
+        itself = other == torch.arange(len(other), device=other.device)  # a picture mixed with itself keeps its noise
+        sigma = torch.where(itself, batch.sigma, sigma)
         return replace(batch, clean=clean, noisy=noisy, sigma=sigma)

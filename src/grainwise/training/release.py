@@ -9,7 +9,7 @@ import torch
 
 from grainwise.core.errors import TrainingError
 from grainwise.data.crops import Batches
-from grainwise.networks.checkpoint import Card, MeasuredPlan, save_weights
+from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
 from grainwise.networks.gain_predictor import GainPredictor
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.network import Network
@@ -39,6 +39,7 @@ LICENCES = {
     "gb82": "CC0",
     "cbsd432": "BSDS500, research only",
 }
+FREE_FOLDERS = ("train-free", *list(LICENCES)[:4])
 
 
 def recommended_plans(network: Network, held_out: HeldOut, most: int = MOST_MEASURED) -> tuple[MeasuredPlan, ...]:
@@ -93,11 +94,10 @@ def release(
     """
     network.load_state_dict(result.weights)
     network.eval().cpu()
-    teachers = recipe.method.sources() if isinstance(recipe.method, TeachingSettings) else {}
-    free = "train-free" in recipe.data and set(teachers.values()) <= {FREE}
+    licence, data = rights(recipe)
     card = Card(
-        licence=FREE if free else "as the pictures and teachers allow; see data",
-        data=(*describe_data(recipe.data), *teachers),
+        licence=licence,
+        data=data,
         recipe=command,
         commit=commit,
         steps=result.steps,
@@ -113,6 +113,20 @@ def release(
         predictor = fit_predictor(network, plans, batches, crops=recipe.predictor_crops)
     save_weights(path, network, card, predictor)
     return card
+
+
+def rights(recipe: "Recipe") -> tuple[str, tuple[str, ...]]:
+    """The licence of what a recipe trains, and what taught it: pictures, teachers, and the weights that it starts from.
+
+    It is `FREE` where every folder of pictures is free, and every teacher and the first weights have that licence.
+    """
+    owed = recipe.method.sources() if isinstance(recipe.method, TeachingSettings) else {}
+    if recipe.init:
+        before = load_weights(recipe.init).card
+        owed[f"first weights {Path(recipe.init).name}, taught with {'; '.join(before.data)}"] = before.licence
+    free = all(Path(folder).name in FREE_FOLDERS for folder in recipe.data) and set(owed.values()) <= {FREE}
+    licence = FREE if free else "as the pictures, the teachers and the first weights allow; see data"
+    return licence, (*describe_data(recipe.data), *owed)
 
 
 def fit_predictor(network: Network, plans: Sequence[ChannelPlan], batches: Batches, *, crops: int) -> GainPredictor:

@@ -20,6 +20,7 @@ from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.networks.network import Network
 from grainwise.networks.registry import name_of
 from grainwise.training.held_out import HeldOut
+from grainwise.training.kept_settings import check, keep, path_of
 from grainwise.training.loop import CHECKPOINT, Progress, train
 from grainwise.training.release import MOST_MEASURED, release
 
@@ -128,6 +129,14 @@ class Stage(Protocol):
     def processes(self) -> int | None:
         """How many processes it can use; None for any number."""
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The settings of the recipe that decide its result, beside its own."""
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Its own settings that it may go on without."""
+
     def results(self, folder: Path) -> tuple[Path, ...]:
         """The files that it leaves; it is finished when all are there."""
 
@@ -150,6 +159,19 @@ class Training:
     name: str = "training"
     measured: int = MOST_MEASURED
     processes: ClassVar[int | None] = None
+    reads: ClassVar[tuple[str, ...]] = (
+        "data",
+        "network",
+        "config",
+        "hold_out",
+        "init",
+        "crops",
+        "validation",
+        "method",
+        "loop",
+        "predictor_crops",
+    )
+    free: ClassVar[tuple[str, ...]] = ()
 
     def results(self, folder: Path) -> tuple[Path, ...]:
         """See `Stage.results`."""
@@ -230,6 +252,8 @@ def _check(stages: Sequence[Stage], run: Run, *, resume: bool) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     for stage in stages:
         place = run.folder(stage.name)
+        if resume and begun(stage, place):
+            check(run.out, run.recipe, stage)
         if not resume and begun(stage, place):
             raise TrainingError(f"{place} holds a run already; go on with --resume, or choose another folder")
         if stage.processes is not None and processes > stage.processes:
@@ -252,8 +276,8 @@ def run_stages(stages: Sequence[Stage], run: Run, *, resume: bool) -> None:
     """Run stages in their order; where ``resume`` says so, finished ones are left alone and a broken one goes on.
 
     Raises:
-        TrainingError: a stage was begun already and shall not be resumed, there is nothing to resume, or a stage is for one
-            process and several run.
+        TrainingError: a stage was begun already and shall not be resumed, or with other settings, there is nothing to resume,
+            or a stage is for one process and several run.
     """
     _check(stages, run, resume=resume)
     run = replace(run, commit=_first_commit(run))
@@ -263,6 +287,8 @@ def run_stages(stages: Sequence[Stage], run: Run, *, resume: bool) -> None:
         if _done(stage, folder):
             run.tell(Told(stage=stage.name, done=1, total=1, words="done", line=f"{stage.name}: done before"))
             continue
+        if is_main() and not (begun(stage, folder) and path_of(run.out, stage).exists()):
+            keep(run.out, run.recipe, stage)
         stage.go(run, folder, resume=resume and (nothing or stage.started(folder)))
 
 
