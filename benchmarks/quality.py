@@ -6,7 +6,8 @@
 
 The model's task decides what is measured: noise at three levels; JPEG of luma at quality 10, 20, 30, 40 and of colour at 10,
 30, 50, 90; scales 2, 3, 4 (antialiased, luma, without a border of the scale). The row "as it came" is what the restorer
-is given (enlarged by bicubic interpolation). With --card, the told scores are written into the card of the weights file too.
+is given (enlarged by bicubic interpolation). With --card, the told scores are written into the card of the weights file too,
+and in its notes the number format that they were measured in; whole sets alone, not with --limit.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from grainwise.core.commit import current_commit
 from grainwise.evaluation.degraded import Bicubic, Jpeg, evaluate_degraded
 from grainwise.evaluation.measure import evaluate
 from grainwise.evaluation.protocol import RGB_U8, Noise
-from grainwise.networks.checkpoint import load_weights, save_weights
+from grainwise.networks.checkpoint import Card, load_weights, save_weights
 from grainwise.networks.tasks import DEJPEG, DENOISE, UPSCALE
 from grainwise.runtime.budget import choose_plan
 from grainwise.runtime.denoiser import Denoiser
@@ -80,6 +81,16 @@ def harm(restorer: Denoiser, data: Path, limit: int | None) -> str:
     return f"{data.name} without noise: blind, fast {fast:.2f} dB, best {best:.2f} dB; told 0: {told} dB"
 
 
+def with_scores(card: Card, scores: dict[str, dict[str, float]], dtype: str) -> Card:
+    """``card`` with PSNRs by plan and set, and in its notes what they were measured in."""
+    plans = tuple(replace(plan, psnr={**plan.psnr, **scores.get(plan.plan, {})}) for plan in card.plans)
+    sets = ", ".join(dict.fromkeys(name for own in scores.values() for name in own))
+    note = f"measured in {dtype}: {sets}"
+    return replace(
+        card, plans=plans, notes=card.notes if note in card.notes else "; ".join(filter(None, (card.notes, note)))
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
@@ -90,13 +101,16 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--card", type=Path, help="write the scores into the card of this weights file")
     args = parser.parse_args()
+    if args.card is not None and args.limit is not None:
+        parser.error("--card takes the scores of whole sets; leave --limit out")
     weights = load_weights(args.model)
     task = weights.network.facts.task
     restorer = KINDS[task](weights, dtype=args.dtype)
     blinds = (False,) if task == UPSCALE else (False, True)
     columns = [(data, degradation) for data in args.data for degradation in degradations(task, args.levels)]
     how = "told" if len(blinds) == 1 else "told / blind"
-    print(f"{current_commit()}, {str(restorer.dtype).removeprefix('torch.')}; PSNR {how} in dB\n")
+    dtype = str(restorer.dtype).removeprefix("torch.")
+    print(f"{current_commit()}, {dtype}; PSNR {how} in dB\n")
     head = [f"{protocol(degradation)} {data.name} {degradation}" for data, degradation in columns]
     print("| budget | plan | MACs/px | " + " | ".join(head) + " |\n|---|---|" + "---:|" * (len(head) + 1))
     if task != DENOISE:
@@ -120,8 +134,7 @@ def main() -> None:
             print(f"\n{harm(restorer, data, args.limit)}")
     if args.card is not None:
         kept = load_weights(args.card)
-        plans = tuple(replace(m, psnr={**m.psnr, **scores.get(m.plan, {})}) for m in kept.card.plans)
-        save_weights(args.card, kept.network, replace(kept.card, plans=plans), kept.predictor)
+        save_weights(args.card, kept.network, with_scores(kept.card, scores, dtype), kept.predictor)
 
 
 if __name__ == "__main__":
