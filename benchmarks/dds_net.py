@@ -49,6 +49,7 @@ from grainwise.training.recipe import Recipe
 from grainwise.training.samplers import sampler_of
 from grainwise.training.slimming import ROUTES
 from grainwise.training.stages import WEIGHTS, Run, Told, begun, run_stages
+from grainwise.training.supernet import SandwichSettings
 
 PARTS = ("distillation", "slimming", "gate", "inets", "n", "beta", "speed")
 ARMS: dict[str, tuple[str, ...]] = {
@@ -211,7 +212,8 @@ class Bench:
             for name, plan in (("smallest", space.narrowest), ("largest", space.widest))
         }
         card = load_weights(folder / "supernet" / WEIGHTS).card
-        return {**found, "steps": card.steps, "seconds": card.seconds}
+        passes = passes_of(self.recipe(subject, *ARMS[arm]))
+        return {**found, "steps": card.steps, "seconds": card.seconds, "passes": passes}
 
     def slimming(self, subject: Subject) -> Scores:
         """The way of progressive slimming, and random sub-networks, on the test pictures."""
@@ -240,8 +242,8 @@ class Bench:
         stage = replace(stage, **changes)
         place, shared = folder / f"gate {title}".replace("gate gate", "gate"), folder / "gate" / POOL
         if not (place / POOL).exists() and shared.exists():
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copy(shared, place / POOL)
+            with whole_file(place / POOL) as temporary:
+                shutil.copyfile(shared, temporary)
         if not all(path.exists() for path in stage.results(place)):
             stage.go(run, place, resume=stage.started(place))
         largest = network.macs_per_pixel(network.space.widest)
@@ -277,7 +279,8 @@ class Bench:
             loaded = load_weights(folder / "supernet" / WEIGHTS)
             assert isinstance(loaded.network, RatioNetwork)
             score = self.plan_score(loaded.network, loaded.network.space.widest, folder / "score.json", real=True)
-            told[str(budget)] = {**score, "steps": loaded.card.steps, "seconds": loaded.card.seconds}
+            spent = {"steps": loaded.card.steps, "seconds": loaded.card.seconds, "passes": passes_of(recipe)}
+            told[str(budget)] = {**score, **spent}
         return told
 
     def gate_stage(self, subject: Subject) -> GateStage:
@@ -328,6 +331,12 @@ class Bench:
         for beta in BETAS:
             told[str(beta)] = self.gate(subject, f"beta {beta:g}", beta=beta, budgets=(middle,))[str(middle)]
         return dict(sorted(told.items(), key=lambda item: float(item[0])))
+
+
+def passes_of(recipe: Recipe) -> int:
+    """Sub-networks that a step trains, each by a pass of its own."""
+    assert isinstance(recipe.method, SandwichSettings)
+    return recipe.method.subnets
 
 
 def ratio_for(recipe: Recipe, budget: float) -> float:

@@ -77,14 +77,18 @@ def save(figure: Figure, path: Path) -> None:
 def crops(
     out: Path, backbone: str, pairs: list[tuple[str, np.ndarray, np.ndarray]], path: Path, side: int = 128
 ) -> bool:
-    """Noisy, smallest, largest, clean, of the two noisiest pictures and one between, side by side."""
-    weights = out / backbone / "IS-0" / "supernet" / WEIGHTS
-    if not weights.exists():
+    """Noisy, smallest, largest, clean, of the two noisiest pictures and one between, side by side; of the first seed there.
+
+    Of fewer pictures there are fewer rows. Gives whether there was anything to draw.
+    """
+    weights = sorted((out / backbone).glob(f"IS-*/supernet/{WEIGHTS}"))
+    if not weights or not pairs:
         return False
-    network = load_weights(weights).network
-    noisiest = sorted(pairs, key=lambda pair: float(np.square(pair[1] - pair[2]).mean()))
+    network = load_weights(weights[0]).network
+    noisiest = sorted(pairs, key=lambda pair: float(np.square(pair[1] - pair[2]).mean()), reverse=True)
     rows = []
-    for _, noisy, clean in (noisiest[-1], noisiest[-2], noisiest[len(noisiest) // 2]):
+    for index in sorted({0, min(1, len(pairs) - 1), (len(pairs) - 1) // 2}):
+        _, noisy, clean = noisiest[index]
         x = torch.from_numpy(noisy[:side, :side]).permute(2, 0, 1)[None]
         row = [noisy[:side, :side]]
         for plan in (network.space.narrowest, network.space.widest):

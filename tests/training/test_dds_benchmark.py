@@ -1,5 +1,6 @@
 """The verdicts and tables of benchmarks/dds_net.py follow from the numbers."""
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -7,7 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+
+from grainwise.core.pictures import read_picture
+from grainwise.networks.checkpoint import Card, MeasuredPlan, save_weights
+from grainwise.networks.registry import create_network
+from grainwise.training.recipes import get_recipe
 
 pytest.importorskip("matplotlib")
 
@@ -45,7 +52,10 @@ def subject(shift: float = 0.0) -> dict[str, Any]:
     }
     drawn = [{"kind": kind, **score(20e3, 30.5)} for kind in ("iid", "global")]
     drawn += [{"kind": kind, **score(40e3, 32.1)} for kind in ("iid", "global")]
-    inets = {"20000.0": score(20e3, 30.4), "80000.0": score(80e3, 32.9)}
+    for end in ends.values():
+        end |= {"steps": 1500, "passes": 4, "seconds": 1800.0}
+    spent = {"steps": 3000, "passes": 1, "seconds": 600.0}
+    inets = {"20000.0": score(20e3, 30.4) | spent, "80000.0": score(80e3, 32.9) | spent}
     gates = {"gate": {"largest": 160e3, "20000.0": routed(20e3, 31.3), "80000.0": routed(75e3, 33.0)}}
     return {
         "distillation": ends,
@@ -57,10 +67,11 @@ def subject(shift: float = 0.0) -> dict[str, Any]:
     }
 
 
-def test_the_static_sub_network_of_a_cost_lies_on_the_front(made: ModuleType) -> None:
-    way = [*subject()["slimming"]["way"], score(30e3, 20.0)]
+def test_the_static_sub_network_of_a_cost_lies_on_the_way_as_it_is(made: ModuleType) -> None:
+    way = [*subject()["slimming"]["way"], score(20e3 * 2**0.5, 20.0)]
     assert made.at_cost(way, 20e3) == pytest.approx(31)
-    assert made.at_cost(way, 20e3 * 2**0.5) == pytest.approx(31.5)
+    assert made.at_cost(way, 20e3 * 2**0.5) == pytest.approx(20)
+    assert made.at_cost(subject()["slimming"]["way"], 20e3 * 2**0.5) == pytest.approx(31.5)
     assert made.at_cost(way, 1e9) == pytest.approx(34)
     ends = subject()["distillation"]["IS"]
     assert made.mixture(ends, 85e3) == pytest.approx(32)
@@ -90,6 +101,26 @@ def test_each_claim_is_judged(made: ModuleType) -> None:
     assert "+0.200" in told["(b) slimming beats sub-networks, every layer random by itself, at equal MACs"]
 
 
+def test_passes_are_the_sub_networks_of_a_step(made: ModuleType) -> None:
+    passes_of = importlib.import_module("dds_net").passes_of
+    for backbone in made.NAMES:
+        assert passes_of(get_recipe(f"dds-{backbone}-small")) == 4
+    assert passes_of(get_recipe("dds-vdnet-small", ["method.subnets=1"])) == 1
+
+
+def test_crops_of_any_seed_and_of_one_picture(made: ModuleType, tmp_path: Path) -> None:
+    network = create_network("vdnet", {"base": 8, "ratios": [1, 2]})
+    plan = MeasuredPlan(str(network.space.widest), 1)
+    card = Card(licence="", data=(), recipe="", commit="", steps=1, seconds=1, device="", plans=(plan,))
+    rng = np.random.default_rng(0)
+    pairs = [(str(i), *rng.random((2, 16, 16, 3), dtype=np.float32)) for i in range(4)]
+    assert not made.crops(tmp_path, "vdnet", pairs, tmp_path / "a.png", 16)
+    save_weights(tmp_path / "vdnet" / "IS-3" / "supernet" / "weights.safetensors", network, card)
+    for count, rows in ((1, 1), (2, 2), (4, 2)):
+        assert made.crops(tmp_path, "vdnet", pairs[:count], tmp_path / "a.png", 16)
+        assert read_picture(tmp_path / "a.png").pixels.shape == (16 * rows, 64, 3)
+
+
 def test_what_was_not_measured_is_not_judged(made: ModuleType) -> None:
     only = {"distillation": subject()["distillation"]}
     told = dict(made.verdicts({"0": only, "1": {"distillation": subject(0.1)["distillation"]}}))
@@ -104,7 +135,12 @@ def test_the_tables_show_the_numbers(made: ModuleType) -> None:
     main = made.main_table(results, "vdnet")
     assert "| 20K, I-Net, static | 20.0 | 30.40 | 0.9000 | 36.00 | - |" in main
     assert "| 20K, sub-network of the supernet | 20.0 | 31.00 | - | - | - |" in main
-    assert any(line.startswith("| 20K, DDS-Net, gate | 20.0 | 31.30 | 0.9000 | 36.00 |") for line in main)
+    assert "| 20K, DDS-Net, gate | 20.0 | 31.30 | 0.9000 | 36.00 | 39.01 at 19.4K |" in main
+    assert [made.paper_gate("vdnet", budget) for budget in (99e3, 80e3, 2e6)] == ["39.24 at 113.0K", "-", "-"]
+    assert made.paper_gate("mprnet", 500e3) == "-"
+    training = made.training_table(results)
+    assert "| supernet, ID | 1,500 | 6,000 | 30.0 |" in training
+    assert "| I-Net, 20K | 3,000 | 3,000 | 10.0 |" in training
     ends = made.ends_table(results, "vdnet", "distillation", made.ARMS)
     assert "| ID, smallest | 10.0 | 29.80 | 0.9000 | 36.00 | 38.73 |" in ends
     assert made.slimming_table(results)[-2].endswith("| +0.200 | 50 |")
