@@ -34,9 +34,12 @@ def test_every_command_and_option_exists(command: str, capsys: pytest.CaptureFix
 
 def test_the_python_example_runs() -> None:
     code = next(text for kind, text in BLOCKS if kind == "python")
-    names: dict[str, object] = {"noisy": np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)}
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    names: dict[str, object] = {"noisy": picture, "blocky": picture, "small": picture}
     exec(code, names)  # the example itself
-    clean, result = names["clean"], names["result"]
+    clean, result, large = names["clean"], names["result"], names["large"]
+    assert isinstance(large, np.ndarray)
+    assert large.shape == (100, 125, 3)
     assert isinstance(clean, np.ndarray)
     assert clean.shape == (40, 50, 3)
     assert isinstance(result, grainwise.Restoration)
