@@ -1,5 +1,7 @@
 """The quality of a JPEG, told from pixels."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,18 @@ def test_large_pictures_are_looked_at_in_bands() -> None:
     assert seen[-1][1] <= 5001
     tall = np.concatenate([through_jpeg(photograph(width=96), 35)] * 4)
     assert estimate_jpeg(tall).quality == 35
+
+
+def test_of_wide_pictures_pieces_are_looked_at() -> None:
+    wide = np.concatenate([through_jpeg(photograph(64, 960), 35)] * 8, 1)
+    peaks = []
+    for picture in (wide[:, 3:], np.concatenate([wide] * 5, 1)[:, 3:]):
+        tracemalloc.start()
+        found = estimate_jpeg(picture)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (found.quality, found.grid) == (35, (0, 5))
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_what_is_no_picture_is_refused() -> None:

@@ -38,6 +38,8 @@ _LEAST = 2.0
 _ENOUGH, _MEAN = 40, 0.06
 """Coefficients, and mean log-likelihood of each above that of no steps, from which a quality is claimed."""
 _PART_ROWS, _PART_COLUMNS = 64, 384
+_PIECES, _PIECE = 4, 512
+"""Of wide pictures, so many pieces of so many columns each, spread evenly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def estimate_jpeg(image: Image) -> JpegEstimate:
         InputError: no such picture.
     """
     pixels = as_hwc(image)
-    return estimate_jpeg_from([pixels[top:bottom] for top, bottom in bands(pixels.shape[0])])
+    return estimate_jpeg_from([part for top, bottom in bands(pixels.shape[0]) for part in pieces(pixels[top:bottom])])
 
 
 def bands(height: int) -> list[tuple[int, int]]:
@@ -76,8 +78,17 @@ def bands(height: int) -> list[tuple[int, int]]:
     return [(int(top), int(top) + BAND_ROWS) for top in tops]
 
 
+def pieces(band: Image) -> list[Image]:
+    """What is looked at of a band of rows, HWC: pieces of one width; their first columns are multiples of 8."""
+    width = band.shape[1]
+    if width <= _PIECES * _PIECE:
+        return [band]
+    starts = np.linspace(0, (width - _PIECE) // 8, _PIECES).astype(int) * 8
+    return [band[:, start : start + _PIECE] for start in starts]
+
+
 def estimate_jpeg_from(parts: list[Image]) -> JpegEstimate:
-    """`estimate_jpeg` of the bands of a picture, HWC."""
+    """`estimate_jpeg` of the `pieces` of the `bands` of a picture, HWC."""
     luma = [_luma(part) for part in parts]
     best = max(_scored(luma, grid) for grid in _grids(luma))
     if best[0] <= 0:  # fine steps leave no jumps between blocks: try every grid, on a part
