@@ -1,5 +1,7 @@
 """JPEG artifacts and super-resolution: the level reaches the network, tiles are exact, and what does not fit is refused."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from grainwise.runtime import calibration
 from grainwise.runtime.calibration import measure_costs
 from grainwise.runtime.cost import CostModel, Curve, PlanCost
 from grainwise.runtime.enlarged import ArrayRows, gathering
+from grainwise.runtime.jpeg_quality import JpegEstimate
 from grainwise.runtime.restorer import MOST_MERGED
 from grainwise.runtime.upscaler import enlarge_plainly
 
@@ -55,6 +58,41 @@ def test_the_quality_is_told_from_the_pixels() -> None:
     clean = restorer.restore(photograph(), "fast")
     assert (clean.level, clean.found, clean.tiles) == (100, False, 0)
     assert np.array_equal(clean.image, photograph())
+
+
+def test_a_file_of_high_quality_may_hold_a_lower_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    restorer, image = dejpeg(), through_jpeg(through_jpeg(photograph(), 25), 95)
+    again = restorer.restore(image, "fast", quality_of_file=95)
+    assert (again.level, again.found) == (25, True)
+    assert again.estimate is not None
+    assert again.seconds_estimate > 0
+    out = np.empty_like(image)
+    rows = restorer.restore_rows(ArrayRows(image, 3), gathering(out), "fast", quality_of_file=95)
+    assert rows.level == 25
+    assert np.array_equal(out, again.image)
+    fresh = restorer.restore(through_jpeg(photograph(), 95), "fast", quality_of_file=95)
+    assert (fresh.level, fresh.estimate, fresh.found) == (95, None, True)
+    monkeypatch.setattr("grainwise.runtime.jpeg_restorer.estimate_jpeg", lambda pixels: pytest.fail("looked"))
+    assert restorer.restore(image, "fast", quality_of_file=89).level == 89
+    assert restorer.restore(image, "fast", 96, quality_of_file=95).level == 96
+
+
+def test_a_limit_that_was_accepted_holds_beside_the_look_at_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    restorer, image = dejpeg(), photograph(60, 76)
+    plan = PlanCost(restorer.weights.card.plans[0].macs_per_pixel, 0.0, 0.001, 1e-9)
+    plans = {measured.plan: plan for measured in restorer.weights.card.plans}
+    restorer.costs = CostModel({}, "2026-01-01", plans, Curve((1,), (0.0,)), {})
+    least = restorer.forecast((60, 76), 0, max_seconds=9.0, quality_of_file=95).least_seconds
+    assert least is not None
+
+    def slow(pixels: np.ndarray) -> JpegEstimate:
+        time.sleep(0.05)
+        return JpegEstimate(100.0, False)
+
+    monkeypatch.setattr("grainwise.runtime.jpeg_restorer.estimate_jpeg", slow)
+    result = restorer.restore(image, max_seconds=least, quality_of_file=95)
+    assert result.level == 95
+    assert result.seconds_estimate >= 0.05
 
 
 @pytest.mark.parametrize("scale", [1.5, 2, 2.7, 4, 6])

@@ -17,7 +17,8 @@ def dejpeg(
         float | None,
         typer.Option(
             help="JPEG quality at which the picture was saved, 1 to 100.",
-            show_default="read from a JPEG file's tables, else told from the pixels",
+            show_default="by a JPEG file's tables; by the pixels of other files, and where the tables say 90 or more and "
+            "the pixels less",
         ),
     ] = None,
     device: options.Device = "auto",

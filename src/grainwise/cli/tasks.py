@@ -1,6 +1,5 @@
 """What the commands for picture files differ in: what a restorer is asked, and what is told of the result."""
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +10,10 @@ from grainwise.core.picture_rows import PictureInfo
 from grainwise.core.pictures import Picture
 from grainwise.runtime.denoiser import Denoiser
 from grainwise.runtime.forecast import Forecast
-from grainwise.runtime.jpeg_quality import estimate_jpeg
-from grainwise.runtime.jpeg_restorer import JpegRestorer
+from grainwise.runtime.jpeg_restorer import JpegRestorer, asks_pixels
 from grainwise.runtime.restoration import Account, Restoration
 from grainwise.runtime.restorer import Restorer
 from grainwise.runtime.upscaler import Upscaler, enlarge_plainly
-
-SAVED_AGAIN = 90
-"""From this quality of a file on, traces of an earlier and lower one survive in its pixels, and are looked for."""
 
 Asked = dict[str, Any]
 """Arguments of a restorer's call."""
@@ -129,35 +124,22 @@ class Dejpeg(_SameSize):
         self.how = "JPEG artifacts"
 
     def asked(self, info: PictureInfo) -> Asked:
-        """The quality, where it is known without a look at the pixels."""
-        if self._quality is not None:
-            return {"quality": self._quality}
-        by_file = quality_of_file(info.path) if info.format == "jpeg" else None
-        return {"quality": None if by_file is None else float(by_file.quality)}
+        """The quality by hand, or that of the file's tables."""
+        by_hand = self._quality is not None
+        by_file = quality_of_file(info.path) if info.format == "jpeg" and not by_hand else None
+        return {"quality": self._quality, "quality_of_file": None if by_file is None else float(by_file.quality)}
 
     def reads_twice(self, asked: Asked) -> bool:
         """Where the quality is told from the pixels."""
-        return asked["quality"] is None
-
-    def restore(self, picture: Picture, **asked: Any) -> tuple[Restoration, Picture]:
-        """See `FileTask.restore`. A file of high quality may hold what was saved at a lower one before: its pixels say so."""
-        if self._quality is None and asked["quality"] is not None and asked["quality"] >= SAVED_AGAIN:
-            start = time.perf_counter()
-            before = estimate_jpeg(picture.pixels)
-            if before.found:
-                asked["quality"] = min(asked["quality"], before.quality)
-            if asked.get("max_seconds") is not None:
-                asked["max_seconds"] = max(1e-3, asked["max_seconds"] - (time.perf_counter() - start))
-        return super().restore(picture, **asked)
+        return asks_pixels(asked["quality"], asked["quality_of_file"])
 
     def told(self, account: Account, asked: Asked) -> dict[str, Any]:
         """The quality, and who says so."""
-        by_file = None if self._quality is not None else asked["quality"]
-        source = "given" if self._quality is not None else "file" if by_file == account.level else "pixels"
+        source = "given" if self._quality is not None else "file" if account.estimate is None else "pixels"
         return {
             "quality": account.level,
             "quality_from": source,
-            "quality_of_file": by_file,
+            "quality_of_file": asked["quality_of_file"],
             "artifacts_found": account.found,
         }
 

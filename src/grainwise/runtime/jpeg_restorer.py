@@ -10,12 +10,15 @@ from grainwise.core.image import as_hwc, like_input
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.tasks import DEJPEG
 from grainwise.runtime.forecast import Forecast
-from grainwise.runtime.jpeg_quality import JpegEstimate, bands, estimate_jpeg, estimate_jpeg_from
+from grainwise.runtime.jpeg_quality import JpegEstimate, bands, estimate_jpeg, estimate_jpeg_from, pieces
 from grainwise.runtime.level import is_number
 from grainwise.runtime.pixels import Image, ProgressCallback, tell
 from grainwise.runtime.restoration import Account, Restoration
 from grainwise.runtime.restorer import Restorer
 from grainwise.runtime.strips import Rows, WriteRows, copy_rows, restore_rows
+
+SAVED_AGAIN = 90
+"""From this quality of a file on, traces of an earlier and lower one survive in its pixels, and are looked for."""
 
 
 class JpegRestorer(Restorer):
@@ -34,9 +37,10 @@ class JpegRestorer(Restorer):
         quality: float | None = None,
         progress: ProgressCallback | None = None,
         max_seconds: float | None = None,
+        quality_of_file: float | None = None,
     ) -> Image | Tensor:
         """The picture without artifacts; see `restore`, which also tells how it was made."""
-        return self.restore(image, budget, quality, progress, max_seconds).image
+        return self.restore(image, budget, quality, progress, max_seconds, quality_of_file).image
 
     def restore(
         self,
@@ -45,6 +49,7 @@ class JpegRestorer(Restorer):
         quality: float | None = None,
         progress: ProgressCallback | None = None,
         max_seconds: float | None = None,
+        quality_of_file: float | None = None,
     ) -> Restoration:
         """Remove the artifacts of one picture.
 
@@ -53,6 +58,9 @@ class JpegRestorer(Restorer):
             budget, progress, max_seconds: see `grainwise.Denoiser.restore`.
             quality: at which the picture was saved, 1 to 100, as the Independent JPEG Group counts; None tells it from the
                 pixels (`estimate_jpeg`). 100 gives back the picture, and so does a picture without traces of JPEG.
+            quality_of_file: that of the JPEG file which the picture was read from, by its tables
+                (`grainwise.core.jpeg_tables.quality_of_file`), where ``quality`` is None. From 90 on, the pixels are asked
+                too, because a file may hold what was saved at a lower quality before; then the lower one counts.
 
         Returns:
             The picture, of the type, depth and shape of ``image``. Integer pictures are clipped and rounded; floats are
@@ -64,6 +72,7 @@ class JpegRestorer(Restorer):
             Cancelled: ``progress`` returned False.
         """
         self._check(quality)
+        self._check(quality_of_file)
         cap, timer = self._begin(budget, max_seconds)
         start = time.perf_counter() if timer is None else timer.start
         pixels = as_hwc(image)
@@ -71,9 +80,9 @@ class JpegRestorer(Restorer):
         if timer is not None:
             timer.check(tiling, estimate=False)
         told = time.perf_counter()
-        estimate = estimate_jpeg(pixels) if quality is None else None
+        looks = asks_pixels(quality, quality_of_file)
+        known, estimate = _known(quality, quality_of_file, estimate_jpeg(pixels) if looks else None)
         seconds_estimate = time.perf_counter() - told
-        known = _known(quality, estimate)
         run = None
         if known >= 100:
             out = pixels.copy()
@@ -100,32 +109,35 @@ class JpegRestorer(Restorer):
         quality: float | None = None,
         progress: ProgressCallback | None = None,
         max_seconds: float | None = None,
+        quality_of_file: float | None = None,
         *,
         along: float = 0.0,
     ) -> Account:
         """Remove the artifacts of a picture that is read and written in rows, because it is larger than memory.
 
-        The result is that of `restore`. Alpha is passed on. Where no quality is given, the picture is read twice.
+        The result is that of `restore`. Alpha is passed on. Where the quality is told from the pixels, the picture is read
+        twice.
 
         Args:
             rows: the picture, see `grainwise.core.picture_rows.PictureInfo`.
             write: takes the rows of the result, all bands, from top to bottom.
-            budget, quality, progress, max_seconds: see `restore`.
+            budget, quality, progress, max_seconds, quality_of_file: see `restore`.
             along: seconds of ``max_seconds`` that reading and writing are expected to take besides.
 
         Raises:
             InputError, BudgetError, Cancelled: see `restore`.
         """
         self._check(quality)
+        self._check(quality_of_file)
         cap, timer = self._begin(budget, max_seconds)
         start = time.perf_counter() if timer is None else timer.start
         tiling = self._tiling((rows.height, rows.width), 0, rows.row_bytes)
         if timer is not None:
             timer.check(tiling, estimate=False, along=along)
         told = time.perf_counter()
-        estimate = _estimate_rows(rows, progress) if quality is None else None
+        looks = asks_pixels(quality, quality_of_file)
+        known, estimate = _known(quality, quality_of_file, _estimate_rows(rows, progress) if looks else None)
         seconds_estimate = time.perf_counter() - told
-        known = _known(quality, estimate)
         run = None
         if known >= 100:
             copy_rows(rows, write, progress)
@@ -149,6 +161,7 @@ class JpegRestorer(Restorer):
         budget: str | float | None = None,
         quality: float | None = None,
         max_seconds: float | None = None,
+        quality_of_file: float | None = None,
         *,
         row_bytes: int = 0,
         along: float = 0.0,
@@ -161,6 +174,7 @@ class JpegRestorer(Restorer):
             InputError, BudgetError: see `restore`.
         """
         self._check(quality)
+        self._check(quality_of_file)
         idle = quality is not None and quality >= 100
         tiling = self._tiling(size, held, row_bytes)
         return self._foretell(held, budget, max_seconds, tiling=tiling, along=along, blind=False, idle=idle)
@@ -171,12 +185,20 @@ class JpegRestorer(Restorer):
             raise InputError(f"the quality of a JPEG is a number from 1 to 100, got {quality!r}")
 
 
-def _known(quality: float | None, estimate: JpegEstimate | None) -> float:
-    """The quality: the caller's, or the estimate's."""
-    if quality is not None:
-        return float(quality)
-    assert estimate is not None
-    return estimate.quality
+def asks_pixels(quality: float | None, quality_of_file: float | None) -> bool:
+    """Whether the pixels are asked for the quality; see `JpegRestorer.restore`."""
+    return quality is None and (quality_of_file is None or quality_of_file >= SAVED_AGAIN)
+
+
+def _known(
+    quality: float | None, of_file: float | None, estimate: JpegEstimate | None
+) -> tuple[float, JpegEstimate | None]:
+    """The quality: the caller's, the file's, or the estimate's; and the estimate, where it is that one."""
+    told = of_file if quality is None else quality
+    if estimate is not None and (told is None or (estimate.found and estimate.quality < told)):
+        return estimate.quality, estimate
+    assert told is not None
+    return float(told), None
 
 
 def _estimate_rows(rows: Rows, progress: ProgressCallback | None) -> JpegEstimate:
@@ -184,6 +206,6 @@ def _estimate_rows(rows: Rows, progress: ProgressCallback | None) -> JpegEstimat
     parts = []
     with rows.open() as read:
         for top, bottom in bands(rows.height):
-            parts.append(read(top, bottom)[..., : rows.channels].copy())
+            parts += [piece.copy() for piece in pieces(read(top, bottom)[..., : rows.channels])]
             tell(progress, 0.0)
     return estimate_jpeg_from(parts)

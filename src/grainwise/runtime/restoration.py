@@ -20,7 +20,7 @@ class Account:
         task: what was restored, see `grainwise.networks.tasks`.
         level: the degradation that the network was told, in the units of the task: noise level in image units (the estimate
             or the caller's, times the strength; the mean of the map where it varies), JPEG quality, or scale.
-        estimate: the blind estimate, or None where the caller gave the level.
+        estimate: the blind estimate, or None where the caller gave the level, or a JPEG file's tables did.
         plan: the channel plan; the first one, where a time limit made the run go on with cheaper ones.
         plans: tiles by plan, in the order in which the plans were used; empty where no tile had to be run.
         macs_per_pixel: the cost: of the plan, or the mean over the pixels where there were several.
@@ -46,7 +46,7 @@ class Account:
 
     @property
     def found(self) -> bool:
-        """Whether there was a degradation: the caller said so, or the estimate saw it."""
+        """Whether there was a degradation: the caller or the file said so, or the estimate saw it."""
         return self.estimate is None or self.estimate.found
 
     def fields(self) -> dict[str, Any]:
