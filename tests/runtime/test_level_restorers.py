@@ -1,6 +1,7 @@
 """JPEG artifacts and super-resolution: the level reaches the network, tiles are exact, and what does not fit is refused."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from grainwise.networks.hyperres import HyperRes
 from grainwise.runtime import calibration
 from grainwise.runtime.calibration import measure_costs
 from grainwise.runtime.cost import CostModel, Curve, PlanCost
-from grainwise.runtime.enlarged import ArrayRows, gathering
+from grainwise.runtime.enlarged import ArrayRows, Gathered
 from grainwise.runtime.jpeg_quality import JpegEstimate
 from grainwise.runtime.restorer import MOST_MERGED
 from grainwise.runtime.upscaler import enlarge_plainly
@@ -66,10 +67,10 @@ def test_a_file_of_high_quality_may_hold_a_lower_one(monkeypatch: pytest.MonkeyP
     assert (again.level, again.found) == (25, True)
     assert again.estimate is not None
     assert again.seconds_estimate > 0
-    out = np.empty_like(image)
-    rows = restorer.restore_rows(ArrayRows(image, 3), gathering(out), "fast", quality_of_file=95)
+    out = Gathered(image.shape, image.dtype)
+    rows = restorer.restore_rows(ArrayRows(image, 3), out.write, "fast", quality_of_file=95)
     assert rows.level == 25
-    assert np.array_equal(out, again.image)
+    assert np.array_equal(out.pixels, again.image)
     fresh = restorer.restore(through_jpeg(photograph(), 95), "fast", quality_of_file=95)
     assert (fresh.level, fresh.estimate, fresh.found) == (95, None, True)
     monkeypatch.setattr("grainwise.runtime.jpeg_restorer.estimate_jpeg", lambda pixels: pytest.fail("looked"))
@@ -98,7 +99,7 @@ def test_a_limit_that_was_accepted_holds_beside_the_look_at_the_pixels(monkeypat
 @pytest.mark.parametrize("scale", [1.5, 2, 2.7, 4, 6])
 def test_the_scale_reaches_the_network(scale: float) -> None:
     restorer, image = upscaler(), photograph(33, 41).astype(np.float32) / 255
-    large = matlab_resize(image, scale).clip(0, 1)
+    large = matlab_resize(image, scale)
     result = restorer.restore(image, scale, "best")
     assert result.image.shape == large.shape
     assert (result.task, result.level) == ("upscale", scale)
@@ -152,15 +153,43 @@ def test_tiles_equal_the_whole(height: int, width: int, monkeypatch: pytest.Monk
 def test_rows_equal_the_whole_alpha_too() -> None:
     image = np.concatenate([photograph(90, 70), photograph(90, 70, 1, seed=3)], 2)
     saved = np.concatenate([through_jpeg(image[..., :3], 25), image[..., 3:]], 2)
-    out = np.empty_like(saved)
-    account = dejpeg().restore_rows(ArrayRows(saved, 3), gathering(out), "best")
+    out = Gathered(saved.shape, np.uint8)
+    account = dejpeg().restore_rows(ArrayRows(saved, 3), out.write, "best")
     assert account.level == 25
-    assert np.array_equal(out[..., :3], dejpeg()(np.ascontiguousarray(saved[..., :3]), "best"))
-    assert np.array_equal(out[..., 3], saved[..., 3])
-    large = np.empty((243, 189, 4), np.uint8)
-    upscaler().restore_rows(ArrayRows(image, 3), gathering(large), 2.7, "best")
-    assert np.array_equal(large[..., :3], upscaler()(np.ascontiguousarray(image[..., :3]), 2.7, "best"))
-    assert np.array_equal(large[..., 3:], enlarge_plainly(image[..., 3:], 2.7))
+    assert np.array_equal(out.pixels[..., :3], dejpeg()(np.ascontiguousarray(saved[..., :3]), "best"))
+    assert np.array_equal(out.pixels[..., 3], saved[..., 3])
+    large = Gathered((243, 189, 4), np.uint8)
+    upscaler().restore_rows(ArrayRows(image, 3), large.write, 2.7, "best")
+    assert np.array_equal(large.pixels[..., :3], upscaler()(np.ascontiguousarray(image[..., :3]), 2.7, "best"))
+    assert np.array_equal(large.pixels[..., 3:], enlarge_plainly(image[..., 3:], 2.7))
+
+
+def test_alpha_is_enlarged_in_bands() -> None:
+    alpha = photograph(400, 300, 1)
+    tracemalloc.start()
+    large = enlarge_plainly(alpha, 4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert large.shape == (1600, 1200, 1)
+    assert peak < 2.5 * large.nbytes
+
+
+def test_only_the_result_counts_beside_what_is_held_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    restorer, held = upscaler(), []
+    tiling = restorer._tiling
+    monkeypatch.setattr(restorer, "_tiling", lambda size, more, *rows: held.append(more) or tiling(size, more, *rows))
+    result = restorer.restore(photograph(30, 40), 2, "fast")
+    assert held == [result.image.nbytes]
+
+
+def test_floats_are_not_clipped_when_enlarged() -> None:
+    edge = np.zeros((24, 24, 1), np.float32)
+    edge[:, 12:] = 1
+    large = enlarge_plainly(edge, 3)
+    assert large.max() > 1.01
+    assert large.min() < -0.01
+    np.testing.assert_allclose(large, matlab_resize(edge, 3), atol=1e-6)
+    assert enlarge_plainly((255 * edge).astype(np.uint8), 3).max() == 255
 
 
 def test_a_forecast_tells_the_plan_and_the_tiles() -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from grainwise.core.errors import InputError
 from grainwise.core.image import as_hwc
-from grainwise.runtime.pixels import Image
+from grainwise.runtime.pixels import Image, white_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def estimate_scale(image: Image) -> ScaleEstimate:
         raise InputError(f"the scale is told from at least {LEAST_SIDE} pixels a side, got {width}x{height}")
     top, left = max(0, height - _MOST) // 2, max(0, width - _MOST) // 2
     part = pixels[top : top + _MOST, left : left + _MOST].astype(np.float64)
-    luma = part.mean(2) * {"u1": 1.0, "u2": 1 / 257}.get(pixels.dtype.str[1:], 255.0)
+    luma = part.mean(2) * (255 / white_of(pixels.dtype))
     power = [_power(way) for way in (luma, luma.T)]
     strength = _periods(luma) * _periods(luma.T)
     best = int(strength.argmax())

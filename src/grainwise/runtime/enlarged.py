@@ -1,6 +1,8 @@
 """A picture as its enlargement, read in rows: what a network for super-resolution sees."""
 
-from collections.abc import Callable, Iterator
+import functools
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from grainwise.core.resampling import Enlargement
-from grainwise.runtime.pixels import Image
+from grainwise.runtime.pixels import Image, to_depth, white_of
 from grainwise.runtime.strips import ReadRows, Rows, WriteRows
 
-_AT_ONCE = 64
-"""Rows of the picture that are enlarged at once, about."""
+AT_ONCE = 64
+"""Rows of the result that are made at once."""
 
 
 class ArrayRows:
@@ -37,7 +39,7 @@ class ArrayRows:
 
 
 class EnlargedRows:
-    """`Rows` enlarged by bicubic interpolation, clipped to [0, 1]: float32, all bands.
+    """`Rows` enlarged by bicubic interpolation: float32, all bands; those of integers are clipped to [0, 1].
 
     Args:
         rows: the picture.
@@ -60,22 +62,23 @@ class EnlargedRows:
     @contextmanager
     def open(self) -> Iterator[ReadRows]:
         """See `Rows.open`."""
-        white = white_of(self._rows.dtype)
+        white, whole = np.float32(white_of(self._rows.dtype)), np.dtype(self._rows.dtype).kind == "u"
         with self._rows.open() as read:
             held, first = np.zeros((0, self.width, self.bands), np.float32), 0
 
             def rows(top: int, bottom: int) -> Image:
                 nonlocal held, first
                 parts = []
-                for start in range(top, bottom, _AT_ONCE):
-                    end = min(bottom, start + _AT_ONCE)
+                for start in range(top, bottom, AT_ONCE):
+                    end = min(bottom, start + AT_ONCE)
                     low, high = self._form.needs(start, end)
                     held, first = held[max(0, low - first) :], max(low, first)
                     below = first + len(held)
                     if high > below:
                         new = self._form.across(read(below, high).astype(np.float32) / white)
                         held = np.concatenate([held, new])
-                    parts.append(self._form.down(held, first, start, end).clip(0, 1))
+                    large = self._form.down(held, first, start, end)
+                    parts.append(large.clip(0, 1) if whole else large)
                 return np.concatenate(parts)
 
             yield rows
@@ -86,22 +89,30 @@ def writing_as(dtype: npt.DTypeLike, write: WriteRows) -> WriteRows:
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return lambda rows: write(rows.astype(kind, copy=False))
-    white = white_of(kind)
-    return lambda rows: write(np.rint(rows.clip(0, 1) * white).astype(kind))
+    return lambda rows: write(to_depth(rows, kind))
 
 
-def white_of(dtype: npt.DTypeLike) -> np.float32:
-    """The value of white."""
-    return np.float32({"u1": 255, "u2": 65535}.get(np.dtype(dtype).str[1:], 1))
+class Gathered:
+    """Rows that are written from top to bottom, kept as one picture, for which memory is taken at the first of them.
 
+    Args:
+        shape: [H, W, bands].
+        dtype: of the rows.
+    """
 
-def gathering(out: Image) -> Callable[[Image], None]:
-    """A function that writes rows into ``out`` [H, W, bands], from top to bottom."""
-    top = 0
+    def __init__(self, shape: tuple[int, int, int], dtype: npt.DTypeLike) -> None:
+        """Keep nothing yet."""
+        self._shape, self._dtype = shape, np.dtype(dtype)
+        self._top = 0
+        self.nbytes = math.prod(shape) * self._dtype.itemsize
 
-    def write(rows: Image) -> None:
-        nonlocal top
-        out[top : top + len(rows)] = rows
-        top += len(rows)
+    def write(self, rows: Image) -> None:
+        """Take the next rows, [N, W, bands]."""
+        self.pixels[self._top : self._top + len(rows)] = rows
+        self._top += len(rows)
 
-    return write
+    @functools.cached_property
+    def pixels(self) -> Image:
+        """The picture."""
+        out: Image = np.empty(self._shape, self._dtype)
+        return out

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from grainwise.core.image import as_hwc
 from grainwise.core.jpeg_tables import ZIGZAG, dct_matrix, standard_table
-from grainwise.runtime.pixels import Image
+from grainwise.runtime.pixels import Image, white_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -107,8 +107,7 @@ def _scored(
 
 def _luma(part: Image) -> Floats:
     """[2, H, W]: brightness, 0 to 255; and 1 where no colour is at the end of its range, where values may have been cut off."""
-    scale = {"u1": 1.0, "u2": 1 / 257}.get(part.dtype.str[1:], 255.0)
-    values = part.astype(np.float32) * np.float32(scale)
+    values = part.astype(np.float32) * np.float32(255 / white_of(part.dtype))
     inside = ((values > 0.5) & (values < 254.5)).all(2)
     luma = values[..., 0] if part.shape[2] == 1 else values @ np.array([0.299, 0.587, 0.114], np.float32)
     return np.stack([luma, inside.astype(np.float32)])

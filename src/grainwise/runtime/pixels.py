@@ -29,7 +29,7 @@ def to_tensor(tile: Image, device: torch.device) -> Tensor:
     """HWC pixels as [1, 3, H, W] float32 in [0, 1]; grey in all three channels."""
     x = torch.from_numpy(np.array(tile, order="C")).to(device).permute(2, 0, 1)[None].float()
     if tile.dtype.kind == "u":
-        x = x / _white(tile)
+        x = x / white_of(tile.dtype)
     return x.expand(-1, 3, -1, -1)
 
 
@@ -38,12 +38,18 @@ def to_pixels(y: Tensor, like: Image) -> Image:
     if like.shape[2] == 1:
         y = y.mean(0, keepdim=True)
     if like.dtype.kind == "u":
-        y = (y.clamp(0, 1) * _white(like)).round_()
+        y = (y.clamp(0, 1) * white_of(like.dtype)).round_()
         y = y.to(torch.uint8 if like.dtype == np.uint8 else torch.int32)
     pixels: Image = np.asarray(y.permute(1, 2, 0).cpu().numpy(), dtype=like.dtype)  # type: ignore[assignment]
     return pixels
 
 
-def _white(pixels: Image) -> float:
-    """The value of white in an integer picture."""
-    return 255.0 if pixels.dtype == np.uint8 else 65535.0
+def to_depth(values: npt.NDArray[np.floating], dtype: npt.DTypeLike) -> Image:
+    """``values``, white at 1, as integers of ``dtype``: clipped and rounded."""
+    out: Image = np.rint(values.clip(0, 1) * np.float32(white_of(dtype))).astype(dtype)
+    return out
+
+
+def white_of(dtype: npt.DTypeLike) -> float:
+    """The value of white in pictures of this dtype: 255, 65535, or 1 for floats."""
+    return {"u1": 255.0, "u2": 65535.0}.get(np.dtype(dtype).str[1:], 1.0)

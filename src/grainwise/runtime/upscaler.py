@@ -13,7 +13,7 @@ from grainwise.core.image import as_hwc, like_input
 from grainwise.core.resampling import Enlargement
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.tasks import UPSCALE
-from grainwise.runtime.enlarged import ArrayRows, EnlargedRows, gathering, writing_as
+from grainwise.runtime.enlarged import AT_ONCE, ArrayRows, EnlargedRows, Gathered, writing_as
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.level import is_number
 from grainwise.runtime.pixels import Image, ProgressCallback
@@ -72,17 +72,15 @@ class Upscaler(Restorer):
         """
         pixels = as_hwc(image)
         height, width = self.size_of((pixels.shape[0], pixels.shape[1]), scale)
-        out: Image = np.empty((height, width, pixels.shape[2]), pixels.dtype)
+        out = Gathered((height, width, pixels.shape[2]), pixels.dtype)
         rows = ArrayRows(pixels, pixels.shape[2])
-        account = self.restore_rows(
-            rows, gathering(out), scale, budget, progress, max_seconds, held=pixels.nbytes + out.nbytes
-        )
+        account = self.restore_rows(rows, out.write, scale, budget, progress, max_seconds, held=out.nbytes)
         like: Image | Tensor
         if isinstance(image, Tensor):
             like = image.new_empty((1, pixels.shape[2], height, width))
         else:
             like = np.empty((height, width, *image.shape[2:]), image.dtype)
-        return Restoration(image=like_input(out, like), **account.fields())
+        return Restoration(image=like_input(out.pixels, like), **account.fields())
 
     def restore_rows(
         self,
@@ -102,7 +100,7 @@ class Upscaler(Restorer):
             rows: the picture, see `grainwise.core.picture_rows.PictureInfo`.
             write: takes the rows of the result, all bands, of the picture's depth, from top to bottom.
             scale, budget, progress, max_seconds: see `restore`.
-            held: bytes of the picture and its result that are held in memory.
+            held: bytes that the result takes where it is held in memory; the picture, if it is, lies there already.
             along: seconds of ``max_seconds`` that reading and writing are expected to take besides.
 
         Raises:
@@ -178,8 +176,9 @@ class Upscaler(Restorer):
 def enlarge_plainly(pixels: Image, scale: float) -> Image:
     """[H, W, C] enlarged by bicubic interpolation alone, of the same depth: for alpha."""
     large = EnlargedRows(ArrayRows(pixels, pixels.shape[2]), scale)
-    out: Image = np.empty((large.height, large.width, pixels.shape[2]), pixels.dtype)
-    write = writing_as(pixels.dtype, gathering(out))
+    out = Gathered((large.height, large.width, pixels.shape[2]), pixels.dtype)
+    write = writing_as(pixels.dtype, out.write)
     with large.open() as read:
-        write(read(0, large.height))
-    return out
+        for top in range(0, large.height, AT_ONCE):
+            write(read(top, min(large.height, top + AT_ONCE)))
+    return out.pixels
