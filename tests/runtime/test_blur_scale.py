@@ -34,6 +34,16 @@ def test_what_was_not_enlarged_shows_no_trace() -> None:
     assert (found.found, found.scale) == (False, 1)
 
 
+@pytest.mark.parametrize("slopes", [(0, 0), (1, 0), (0.7, 0.2), (0.3, 0.43), (0, 1 / 3)])
+@pytest.mark.parametrize("level", [0, 16.5])
+def test_flat_pictures_and_ramps_show_no_trace(slopes: tuple[float, float], level: float) -> None:
+    rows, columns = np.mgrid[:200, :220]
+    ramp = (level + slopes[0] * columns + slopes[1] * rows).clip(0, 255)
+    for picture in (np.rint(ramp).astype(np.uint8), (ramp / 255).astype(np.float32)):
+        found = estimate_scale(picture)
+        assert (found.found, found.scale) == (False, 1)
+
+
 def test_small_pictures_are_refused() -> None:
     with pytest.raises(InputError, match="at least 48"):
         estimate_scale(photograph(47, 100))

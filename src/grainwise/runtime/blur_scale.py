@@ -27,6 +27,10 @@ _PEAK = 40.0
 _EMPTY = 10 ** (-17 / 10)
 """Power above the limit of a scale against that below, up to which the picture is taken to be enlarged so much."""
 
+_BENT, _LEAST_BENT = 1.5, 0.004
+"""Second differences from here on, in steps of 8 bits, are more than rounding a ramp leaves; and the least share of them in
+each direction, without which a picture is too smooth to show what was done to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleEstimate:
@@ -34,7 +38,8 @@ class ScaleEstimate:
 
     Attributes:
         scale: how many times as large along a side; 1 where nothing was found.
-        found: whether the traces of an enlargement were found. A picture that is merely blurred may look like one of 2.
+        found: whether the traces of an enlargement were found. A picture that is merely blurred may look like one of 2; one
+            that is flat, or a mere ramp, shows none.
     """
 
     scale: float
@@ -57,6 +62,8 @@ def estimate_scale(image: Image) -> ScaleEstimate:
     top, left = max(0, height - _MOST) // 2, max(0, width - _MOST) // 2
     part = pixels[top : top + _MOST, left : left + _MOST].astype(np.float64)
     luma = part.mean(2) * (255 / white_of(pixels.dtype))
+    if min(float((_bends(way) >= _BENT).mean()) for way in (luma, luma.T)) < _LEAST_BENT:
+        return ScaleEstimate(1.0, False)
     power = [_power(way) for way in (luma, luma.T)]
     strength = _periods(luma) * _periods(luma.T)
     best = int(strength.argmax())
@@ -67,9 +74,14 @@ def estimate_scale(image: Image) -> ScaleEstimate:
     return ScaleEstimate(2.0, True) if _emptiness(power, 2.0) < _EMPTY else ScaleEstimate(1.0, False)
 
 
+def _bends(luma: Floats) -> Floats:
+    """The second differences along the rows of ``luma`` [H, W], without their signs."""
+    return np.abs(2 * luma[:, 1:-1] - luma[:, :-2] - luma[:, 2:])
+
+
 def _periods(luma: Floats) -> Floats:
     """How strongly the second differences along the rows of ``luma`` [H, W] rise and fall at each of `_FREQUENCIES`."""
-    size = np.abs(2 * luma[:, 1:-1] - luma[:, :-2] - luma[:, 2:]).mean(0)
+    size = _bends(luma).mean(0)
     level = np.log(size + 0.05)
     around = 31
     level -= np.convolve(np.pad(level, around // 2, "reflect"), np.full(around, 1 / around), "valid")
