@@ -4,16 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from grainwise.core.errors import InputError
 from grainwise.core.jpeg_tables import quality_of_file
 from grainwise.core.pictures import read_picture
+from grainwise.data.degradations import to_luma
 from grainwise.networks.checkpoint import load_estimator
 from grainwise.networks.tasks import DEJPEG, DENOISE, UPSCALE
 from grainwise.runtime.blur_scale import estimate_scale
 from grainwise.runtime.jpeg_quality import estimate_jpeg
 from grainwise.runtime.machine import find_device
 from grainwise.runtime.noise_level import estimate_noise
-from grainwise.runtime.pixels import to_tensor
+from grainwise.runtime.pixels import to_depth, to_tensor, white_of
 
 Line = dict[str, Any]
 TASKS = {"denoise": DENOISE, "dejpeg": DEJPEG, "sr": UPSCALE}
@@ -22,6 +25,8 @@ KEYS = {"denoise": "sigma", "dejpeg": "quality", "sr": "scale"}
 
 def told_by(task: str, estimator: Path | None) -> Callable[[Path], Line]:
     """What tells the degradation of a file: the classical estimate, or a trained estimator's weights.
+
+    An estimator of one channel sees the BT.601 luma of a colour picture, as it does where it is trained.
 
     Raises:
         WeightsError: the weights cannot be read.
@@ -36,6 +41,8 @@ def told_by(task: str, estimator: Path | None) -> Callable[[Path], Line]:
 
     def told(path: Path) -> Line:
         pixels = read_picture(path).pixels
+        if trained.channels == 1 and pixels.shape[2] == 3:
+            pixels = to_luma(to_depth(pixels / white_of(pixels.dtype), np.uint8))
         found = trained.estimate(to_tensor(pixels, find_device("cpu"))[:, : trained.channels])
         return {KEYS[task]: unit * found.value, "regions": [[unit * value for value in row] for row in found.grid]}
 
