@@ -12,7 +12,7 @@ from grainwise.cli.tasks import Asked, FileTask
 from grainwise.core.errors import InputError
 from grainwise.core.picture_formats import Format
 from grainwise.core.picture_rows import PictureInfo, check_rows_target, read_info, writing_rows
-from grainwise.core.pictures import read_picture, target_format, write_picture
+from grainwise.core.pictures import check_target, read_picture, target_format, write_picture
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.restoration import Account
 
@@ -72,12 +72,14 @@ class FileRestorer:
         """Decide how a picture goes.
 
         Raises:
-            PictureError: a file that cannot be read, or cannot be written in rows where it must be.
+            PictureError: a file that cannot be read, a format that cannot hold the result, or cannot be written in rows where
+                it must be.
             InputError: it takes more memory than is allowed.
             BudgetError: it takes more time than is allowed.
         """
         info = read_info(job.source)
         result, asked, target = self.task.result_of(info), self.task.asked(info), target_format(job.target)
+        check_target(job.target, target, (result.height, result.width), result.alpha)
         in_rows = self._must_go_in_rows(info, result, job.target)
         passes = 2 if in_rows and self.task.reads_twice(asked) else 1
         read = self._file_seconds(info, info.format, "read")
