@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import grainwise
 from grainwise.core.jpeg import encode_jpeg, through_jpeg
 from grainwise.core.picture_metadata import PictureMetadata
 from grainwise.core.pictures import Picture, read_picture, write_picture
+from grainwise.data.degradations import to_luma
 from grainwise.networks.checkpoint import load_weights, save_estimator, save_weights
 from grainwise.networks.level_estimator import LevelEstimator
 from tests.cli.conftest import Ran
@@ -99,6 +101,23 @@ def test_upscale_enlarges_pixels_and_alpha(run: Run, saved: Path) -> None:
     assert "x2.5 to 660x500" in run("upscale", saved / "b.png", "-o", out, "--scale", 2.5, "--model", weights).out
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_result_that_its_format_cannot_hold_is_refused_before_the_work(
+    run: Run, saved: Path, dry: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = model(saved.parent, "upscale")
+    monkeypatch.setattr("grainwise.runtime.upscaler.Upscaler.restore", lambda *_, **__: pytest.fail("worked"))
+    common = ("upscale", "--scale", 6, "--model", weights, *dry)
+    ran = run(*common, saved / "b.png", "-o", saved.parent / "o.jpg")
+    assert ran.code == 2
+    assert "JPEG holds no alpha" in ran.err
+    long = np.zeros((8, 3000, 3), np.uint8)
+    write_picture(saved.parent / "long.png", long, Picture(long))
+    ran = run(*common, saved.parent / "long.png", "-o", saved.parent / "o.webp")
+    assert ran.code == 2
+    assert "18000 x 48 pixels, but webp holds at most" in ran.err
+
+
 @pytest.mark.parametrize("command", [("dejpeg", "--level", 20), ("dejpeg",), ("upscale", "--scale", 1.7)])
 def test_rows_give_the_same_file(
     run: Run, tmp_path: Path, command: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
@@ -154,6 +173,24 @@ def test_a_trained_estimator_can_be_asked(run: Run, saved: Path, task: str, key:
     ran = run("estimate", saved / "b.png", "--task", other, "--estimator", path)
     assert ran.code == 2
     assert "ask for it with --task" in ran.err
+
+
+def test_an_estimator_of_one_channel_sees_luma(run: Run, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    estimator = LevelEstimator(task="dejpeg", channels=1, width=4)
+    estimator.tail[-1].bias.data.fill_(0.5)
+    save_estimator(tmp_path / "e.safetensors", estimator, small_weights().card)
+    colours = photograph(130, 140)
+    colours[..., 1] = colours[::-1, :, 0]
+    seen = {}
+    for name, pixels in {
+        "rgb": colours, "deep": colours.astype(np.uint16) * 257, "luma": to_luma(colours), "red": colours[..., :1]
+    }.items():  # fmt: skip
+        path = tmp_path / f"{name}.png"
+        write_picture(path, pixels, Picture(pixels))
+        (line,) = lines(run("estimate", path, "--task", "dejpeg", "--estimator", tmp_path / "e.safetensors", "--json"))
+        seen[name] = line["quality"]
+    assert seen["rgb"] == seen["deep"] == seen["luma"] != seen["red"]
 
 
 def test_denoise_takes_the_level_of_the_kernels_by_hand(run: Run, saved: Path) -> None:
