@@ -65,8 +65,18 @@ def test_a_blind_network_is_evaluated_at_a_budget(run: Run, folder: Path, models
                 "--budget", budget, "--limit", "1",
             ).out
         )  # fmt: skip
+        assert told["blind"] is True
+        assert told["seconds_network"] > 0
+        assert told["plan"]
+        assert "plans" not in told
         costs.append(told["macs_per_pixel"])
     assert costs[0] < costs[1]
+
+
+def test_an_empty_budget_is_none_of_ours(run: Run, folder: Path, models: Path) -> None:
+    for model in ("plain.safetensors", "gated.safetensors"):
+        common = ("evaluate", "--model", models / model, "--data", folder, "--noise", "gaussian:25")
+        assert run(*common, "--budget", "").code == 2
 
 
 def test_denoise_says_where_a_gate_belongs(run: Run, folder: Path, models: Path) -> None:

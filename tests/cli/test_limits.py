@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,11 @@ import pytest
 
 from grainwise.cli.all_files import Remaining
 from grainwise.core.pictures import Picture, read_picture, write_picture
-from grainwise.networks.checkpoint import load_weights
+from grainwise.networks.checkpoint import load_weights, save_weights
 from grainwise.runtime import calibration
 from grainwise.runtime.cost import CostModel
 from tests.cli.conftest import Ran, noisy_pixels
+from tests.runtime.small import small_weights
 
 Run = Callable[..., Ran]
 COST = {plan.name: plan.macs_per_pixel for plan in load_weights("default").card.plans if plan.name}
@@ -118,6 +120,24 @@ def test_a_machine_is_measured_once_and_says_so(
         assert told(ran)["seconds"] > 0
         assert ran.err.count("measuring how fast this machine is") == expected
     assert asked == [True]
+
+
+def test_the_advice_to_calibrate_works_for_other_tasks(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, value in (("_SIDES", (16, 32)), ("_ESTIMATE_SIDES", (32,)), ("_FILE_SIDE", 32), ("_ROUNDS", 1)):
+        monkeypatch.setattr(calibration, name, value)
+    monkeypatch.setattr(calibration, "_ENOUGH_SECONDS", 0.0)
+    weights = small_weights(task="dejpeg")
+    save_weights(tmp_path / "its own.safetensors", weights.network, weights.card)
+    common = ("dejpeg", folder / "a.png", "-o", tmp_path / "o.png", "--dtype", "float32", "--level", 30)
+    common = (*common, "--model", tmp_path / "its own.safetensors", "--dry-run")
+    words = run(*common).out
+    assert "time unknown" in words
+    advice = words.partition("(grainwise ")[2].partition(" measures the machine")[0]
+    assert run(*shlex.split(advice), "--dtype", "float32").code == 0
+    assert "machine measured" in run(*common).out
 
 
 def test_bench_calibrate(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

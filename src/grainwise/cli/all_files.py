@@ -17,6 +17,7 @@ from grainwise.cli.paths import Job, plan_jobs
 from grainwise.cli.tasks import FileTask
 from grainwise.core.errors import GrainwiseError, InputError
 from grainwise.runtime.budget import choose_plan
+from grainwise.runtime.calibration import command_for
 from grainwise.runtime.pace import check_seconds
 from grainwise.runtime.restorer import Restorer
 
@@ -163,7 +164,7 @@ def _words(line: dict[str, Any], task: FileTask) -> str:
     if line["skipped"]:
         return f"{line['output']}: there already, skipped"
     if line.get("dry_run"):
-        return _forecast_words(line)
+        return _forecast_words(line, command_for(task.restorer.model))
     degradation = task.words(line)
     if degradation is None:
         return f"{line['output']}: {task.hint}"
@@ -174,9 +175,9 @@ def _words(line: dict[str, Any], task: FileTask) -> str:
     )
 
 
-def _forecast_words(line: dict[str, Any]) -> str:
+def _forecast_words(line: dict[str, Any], calibrate: str) -> str:
     seconds, age = line["seconds_predicted"], line["calibration_age_seconds"]
-    when = "time unknown (grainwise bench --calibrate measures the machine)"
+    when = f"time unknown ({calibrate} measures the machine)"
     if seconds is not None:
         when = f"about {seconds:.2g} s (machine measured {_age(age)} ago)"
     strips = " in strips" if line["in_rows"] else ""

@@ -105,16 +105,16 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
     from rich.progress import Progress
     from rich.table import Table
 
+    from grainwise.cli.restorers import restorer_for
     from grainwise.core.errors import InputError
-    from grainwise.runtime.denoiser import Denoiser
 
     if data is not None or against:
         raise InputError("--calibrate measures this machine alone; leave out --data and --against")
-    denoiser = Denoiser.from_pretrained(model, device=device, dtype=dtype)  # type: ignore[arg-type]
+    restorer = restorer_for(model, device=device, dtype=dtype)
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
         task = bar.add_task("measuring", total=1.0)
-        costs, kept = denoiser.time_machine(tell=lambda share: bar.update(task, completed=share))
+        costs, kept = restorer.time_machine(tell=lambda share: bar.update(task, completed=share))
     if as_json:
         typer.echo(json.dumps({**costs.to_json(), "kept": None if kept is None else str(kept)}))
         return 0

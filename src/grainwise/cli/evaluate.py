@@ -46,7 +46,7 @@ def evaluate(
 ) -> int:
     """Measure a model on pictures: PSNR, SSIM, seconds. Real noise is always restored blind."""
     from grainwise.cli.real_sets import RealSet, pairs_of, real_set
-    from grainwise.cli.restorers import Account, find_denoiser, pictures_in
+    from grainwise.cli.restorers import Tally, find_denoiser, pictures_in
     from grainwise.evaluation import measure
     from grainwise.evaluation.protocol import get_protocol, parse_noise
 
@@ -57,11 +57,11 @@ def evaluate(
     _check(real, noise, protocol, limit, submission, rows, as_json)
     synthetic = None if real is not None else parse_noise(noise or "")
     denoiser = find_denoiser(model, device=device, dtype=dtype)
-    account = Account(denoiser, budget, blind=blind or real is not None)
-    restore = account.restore
+    tally = Tally(denoiser, budget, blind=blind or real is not None)
+    restore = tally.restore
     line: dict[str, Any]
     if submission is not None and real is not None:
-        way = "gate" if account.gated else account.choice.plan
+        way = "gate" if tally.gated else tally.choice.plan
         line = _submit(real, submission, restore, method=f"grainwise {model} {way}")
     elif real is not None:
         name = real.folder.resolve().name if real.name == "pairs" else real.name
@@ -75,8 +75,8 @@ def evaluate(
         line = result.to_json(rows=rows)
     line |= {
         "model": model,
-        "blind": blind or real is not None,
-        **account.to_json(),
+        "blind": tally.blind,
+        **tally.to_json(),
         "device": str(denoiser.device),
         "dtype": str(denoiser.dtype).removeprefix("torch."),
     }

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from grainwise.runtime.blind import BlindDenoiser
     from grainwise.runtime.denoiser import Denoiser
+    from grainwise.runtime.restorer import Restorer
 
 ALLOCATOR = "mallopt M_MMAP_THRESHOLD=1GiB M_TRIM_THRESHOLD=2GiB"
 
@@ -44,6 +45,23 @@ def restorer_of(
     return restore
 
 
+def restorer_for(model: str, *, device: str, dtype: str) -> "Restorer":
+    """The restorer of a model, whatever its task.
+
+    Raises:
+        UnknownNameError, WeightsError: no such weights, or a damaged file.
+        InputError: a device or dtype that is not there, or a network that no restorer takes.
+    """
+    from grainwise.networks.checkpoint import load_weights
+    from grainwise.runtime.denoiser import Denoiser
+    from grainwise.runtime.jpeg_restorer import JpegRestorer
+    from grainwise.runtime.upscaler import Upscaler
+
+    weights = load_weights(model)
+    kinds: dict[str, type[Restorer]] = {kind.task: kind for kind in (Denoiser, JpegRestorer, Upscaler)}
+    return kinds[weights.network.facts.task](weights, device=device, dtype=dtype)  # type: ignore[arg-type]
+
+
 def find_denoiser(model: str, *, device: str, dtype: str) -> "Denoiser | BlindDenoiser":
     """The denoiser of a model: one that is told the noise level, or a blind one, with a gate or without.
 
@@ -64,8 +82,14 @@ def find_denoiser(model: str, *, device: str, dtype: str) -> "Denoiser | BlindDe
     return kind(weights, device=device, dtype=dtype)  # type: ignore[arg-type]
 
 
-class Account:
-    """What a model did with the pictures of a set, picture by picture."""
+class Tally:
+    """What a model did with the pictures of a set, picture by picture.
+
+    Attributes:
+        blind: whether the model was told no noise level.
+        gated: whether a gate chooses its plans.
+        choice: the plan, where there is no gate.
+    """
 
     def __init__(self, denoiser: "Denoiser | BlindDenoiser", budget: str | None, *, blind: bool) -> None:
         """Choose the plan, where there is no gate to do so.
@@ -78,12 +102,14 @@ class Account:
         from grainwise.runtime.denoiser import Denoiser
 
         self.denoiser, self.budget = denoiser, budget
+        chosen = "balanced" if budget is None else budget
         self.plans: dict[str, int] = {}
         self.cost, self.pixels, self.seconds, self.seconds_gate = 0.0, 0, 0.0, 0.0
         self.gated = not isinstance(denoiser.weights, Weights)
         if isinstance(denoiser.weights, Weights):
-            self.choice = choose_plan(denoiser.weights, budget or "balanced")
-        self.told = restorer_of(denoiser, budget or "balanced", blind=blind) if isinstance(denoiser, Denoiser) else None
+            self.choice = choose_plan(denoiser.weights, chosen)
+        self.told = restorer_of(denoiser, chosen, blind=blind) if isinstance(denoiser, Denoiser) else None
+        self.blind = blind or self.told is None
 
     def restore(self, noisy: "npt.NDArray[Any]", sigma: float) -> "npt.NDArray[Any]":
         """The restorer under test."""
@@ -102,13 +128,9 @@ class Account:
         return result.image  # type: ignore[return-value]
 
     def to_json(self) -> dict[str, Any]:
-        """Plan and cost; of a gate the routes taken, and the seconds of network and gate."""
-        if not self.gated:
-            return {"plan": str(self.choice.plan), "macs_per_pixel": self.choice.measured.macs_per_pixel}
-        return {
-            "plan": None,
-            "plans": self.plans,
-            "macs_per_pixel": self.cost / max(1, self.pixels),
-            "seconds_network": self.seconds,
-            "seconds_gate": self.seconds_gate,
-        }
+        """Plan and cost; of networks told no level the mean cost and seconds; of a gate its routes and seconds besides."""
+        plan = None if self.gated else str(self.choice.plan)
+        if self.told is not None:
+            return {"plan": plan, "macs_per_pixel": self.choice.measured.macs_per_pixel}
+        line = {"plan": plan, "macs_per_pixel": self.cost / max(1, self.pixels), "seconds_network": self.seconds}
+        return {**line, "plans": self.plans, "seconds_gate": self.seconds_gate} if self.gated else line

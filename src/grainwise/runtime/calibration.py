@@ -7,6 +7,7 @@ tile of a plan costs; the median of the others counts.
 import hashlib
 import json
 import os
+import shlex
 import statistics
 import tempfile
 import time
@@ -71,15 +72,24 @@ def costs_for(
     device: torch.device,
     dtype: torch.dtype,
     notify: Callable[[str], object] | None,
+    model: str,
 ) -> CostModel:
-    """The kept cost model, or one that is measured now, quickly, and kept; ``notify`` is told before."""
+    """The kept cost model, or one that is measured now, quickly, and kept; ``notify`` is told before.
+
+    ``model`` is the name or the path of the weights.
+    """
     costs = load_costs(machine_of(weights, device, dtype))
     if costs is None:
         if notify is not None:
-            notify("measuring how fast this machine is, once; `grainwise bench --calibrate` measures more closely")
+            notify(f"measuring how fast this machine is, once; `{command_for(model)}` measures more closely")
         costs = measure_costs(weights, network, device, dtype, quick=True)
         keep_costs(costs)
     return costs
+
+
+def command_for(model: str) -> str:
+    """The command that measures this machine with a model, given by name or path."""
+    return "grainwise bench --calibrate" + ("" if model == "default" else f" --model {shlex.quote(model)}")
 
 
 def keep_costs(costs: CostModel) -> Path | None:

@@ -51,6 +51,7 @@ class Restorer(ABC):
     Attributes:
         task: what its networks restore, see `grainwise.networks.tasks`.
         shipped: the name of the weights that it takes by default.
+        model: the name or path that the weights were loaded by, or their name.
         costs: what plans cost on this machine, in seconds; None until a time limit asks for it. See `time_machine`.
         notify: called with a line of text before the machine is measured.
 
@@ -81,7 +82,7 @@ class Restorer(ABC):
                 f"{weights.name} is no RGB network with exact tiles that is told the level of its task, {facts.task}: {facts}"
             )
         machine.tune_allocator()
-        self.weights = weights
+        self.weights, self.model = weights, weights.name
         self.device = machine.find_device(device)
         self.dtype = machine.find_dtype(dtype, self.device)
         if max_memory is not None and not (is_number(max_memory) and 0 < max_memory < float("inf")):
@@ -109,8 +110,10 @@ class Restorer(ABC):
             UnknownNameError, WeightsError: no such weights, or a damaged file.
             InputError: a device or dtype that is not there, or weights for another task.
         """
-        weights = load_weights(cls.shipped if name_or_path is None else name_or_path)
-        return cls(weights, device=device, dtype=dtype, max_memory=max_memory)
+        name = cls.shipped if name_or_path is None else name_or_path
+        restorer = cls(load_weights(name), device=device, dtype=dtype, max_memory=max_memory)
+        restorer.model = str(name)
+        return restorer
 
     @abstractmethod
     def _takes(self, weights: Weights) -> bool:
@@ -138,7 +141,9 @@ class Restorer(ABC):
         """What plans cost on this machine; quickly measured now, if it never was."""
         with self._costs_lock:
             if self.costs is None:
-                self.costs = costs_for(self.weights, self._timed_network, self.device, self.dtype, self.notify)
+                self.costs = costs_for(
+                    self.weights, self._timed_network, self.device, self.dtype, self.notify, self.model
+                )
             return self.costs
 
     def known_costs(self) -> CostModel | None:
