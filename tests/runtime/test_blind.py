@@ -1,5 +1,6 @@
 """Blind denoisers: whole pictures at one plan or on the gate's route, with what it took."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from grainwise.networks.network import Network
 from grainwise.networks.vdnet import VDNet
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.blind import BlindDenoiser
+from grainwise.runtime.denoiser import Denoiser
 
 
 def card(network: Network, plans: list[ChannelPlan]) -> Card:
@@ -139,8 +141,15 @@ def test_a_blind_supernet_runs_at_the_plan_of_a_budget(saved: Path) -> None:
 def test_what_is_no_blind_denoiser_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = small_weights()
     assert isinstance(weights.network, HalfUNet)
-    with pytest.raises(InputError, match="told nothing"):
+    with pytest.raises(InputError, match="run it by grainwise denoise"):
         BlindDenoiser(weights)
+    with pytest.raises(InputError, match="restores another degradation, dejpeg"):
+        BlindDenoiser(small_weights(task="dejpeg"))
+    network = gated().network
+    with pytest.raises(
+        InputError, match="not told the noise level; grainwise evaluate .*BlindDenoiser.* runs it; or take"
+    ):
+        Denoiser(replace(weights, network=network))
     denoiser = BlindDenoiser.from_pretrained(saved / "gated.safetensors", device="cpu", dtype="float32")
     monkeypatch.setattr("grainwise.runtime.memory.available_bytes", lambda: 1000)
     with pytest.raises(InputError, match="sees it whole"):

@@ -261,5 +261,5 @@ def test_auto_takes_what_is_there() -> None:
 
 def test_a_network_that_is_no_denoiser_is_refused(denoiser: grainwise.Denoiser) -> None:
     grey = HalfUNet(widths=((16, 24), (16, 32)), blocks=(1, 1), channels=1)
-    with pytest.raises(InputError, match="no RGB network with exact tiles"):
+    with pytest.raises(InputError, match="does not fit"):
         grainwise.Denoiser(Weights("grey", grey, denoiser.weights.card))

@@ -2,6 +2,7 @@
 
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -248,16 +249,35 @@ def test_merged_networks_are_few_and_shared() -> None:
 def test_wrong_weights_are_refused_with_the_command_that_takes_them() -> None:
     kinds = {"denoise": grainwise.Denoiser, "dejpeg": grainwise.JpegRestorer, "upscale": grainwise.Upscaler}
     for task in kinds:
+        name = kinds[task].__name__
         for other, kind in kinds.items():
             if other == task:
                 kind(small_weights(task=task), device="cpu", dtype="float32")
                 continue
-            with pytest.raises(InputError, match=f"run it by grainwise {task}, or take a model for {other}"):
+            with pytest.raises(
+                InputError, match=rf"run it by grainwise {task} \(.*{name}\), or take a model for {other}"
+            ):
                 kind(small_weights(task=task), device="cpu", dtype="float32")
     plain = HyperRes(task="dejpeg", blocks=1, stream=(16,), convs="slim")
     card = Card(licence="", data=(), recipe="", commit="", steps=1, seconds=1, device="", plans=())
-    with pytest.raises(InputError, match="is told the level of its task"):
+    with pytest.raises(InputError, match="it is not told the level of its degradation; take another, such as dejpeg"):
         grainwise.JpegRestorer(Weights("plain", plain, card))
+
+
+def test_costs_are_looked_up_once_by_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    restorer, looked = dejpeg(), []
+    kept = CostModel({}, "2026-01-01", {"a": PlanCost(1.0, 0.0, 0.0, 1.0)}, Curve((1,), (0.0,)), {})
+
+    def slow(machine: dict[str, str]) -> CostModel:
+        looked.append(machine)
+        time.sleep(0.05)
+        return kept
+
+    monkeypatch.setattr("grainwise.runtime.restorer.load_costs", slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = [each.result() for each in [pool.submit(restorer.known_costs) for _ in range(4)]]
+    assert found == [kept] * 4
+    assert len(looked) == 1
 
 
 def test_wrong_calls_are_refused() -> None:

@@ -88,7 +88,8 @@ def _taps(
 
 
 class Enlargement:
-    """`matlab_resize` at a scale of 1 or more, in parts: any rows of the result, to the last bit those of the whole.
+    """`matlab_resize` at a scale of 1 or more, in parts: any rows of the result. They are to the last bit the same however the
+    result is cut; `matlab_resize` sums in another order, and differs in the last bits of float32.
 
     Args:
         height, width: of the picture.

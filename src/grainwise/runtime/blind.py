@@ -20,6 +20,7 @@ from grainwise.primitives.channels import ChannelPlan
 from grainwise.primitives.gate import choose_route
 from grainwise.runtime import machine, memory
 from grainwise.runtime.budget import choose_plan
+from grainwise.runtime.fitting import check_blind
 from grainwise.runtime.pixels import Image, to_pixels, to_tensor
 
 
@@ -64,9 +65,7 @@ class BlindDenoiser:
         """Choose device and dtype, and prepare the allocator."""
         self.weights = weights
         self.network = weights.gated.network if isinstance(weights, GatedWeights) else weights.network
-        facts = self.network.facts
-        if facts.needs_sigma or facts.level_range or (facts.channels, facts.scale, facts.task) != (3, 1, "denoise"):
-            raise InputError(f"{weights.name} is no RGB denoiser that is told nothing: {facts}")
+        check_blind(weights.name, self.network.facts)
         machine.tune_allocator()
         self.device = machine.find_device(device)
         self.dtype = machine.find_dtype(dtype, self.device)

@@ -1,6 +1,7 @@
 """Between pictures and tensors, and telling the caller how far the work is."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +45,9 @@ def to_pixels(y: Tensor, like: Image) -> Image:
     return pixels
 
 
-def to_depth(values: npt.NDArray[np.floating], dtype: npt.DTypeLike) -> Image:
+def to_depth(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """``values``, white at 1, as integers of ``dtype``: clipped and rounded."""
-    out: Image = np.rint(values.clip(0, 1) * np.float32(white_of(dtype))).astype(dtype)
+    out: npt.NDArray[Any] = np.rint(values.clip(0, 1) * np.float32(white_of(dtype))).astype(dtype)
     return out
 
 

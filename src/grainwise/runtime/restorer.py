@@ -16,12 +16,12 @@ from torch import nn
 
 from grainwise.core.errors import InputError
 from grainwise.networks.checkpoint import Weights, load_weights
-from grainwise.networks.tasks import DEJPEG, DENOISE, UPSCALE
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import machine, memory
 from grainwise.runtime.budget import Choice, choose_plan, dearest_plan
 from grainwise.runtime.calibration import costs_for, keep_costs, load_costs, machine_of, measure_costs
 from grainwise.runtime.cost import CostModel
+from grainwise.runtime.fitting import check_task, check_tiled
 from grainwise.runtime.forecast import Forecast, foretell
 from grainwise.runtime.level import Level, is_number
 from grainwise.runtime.pace import check_seconds
@@ -30,9 +30,6 @@ from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
 from grainwise.runtime.tiles import Tile
 from grainwise.runtime.tiling import Tiling
 from grainwise.runtime.timer import Timer, candidates_of
-
-COMMANDS = {DENOISE: "grainwise denoise", DEJPEG: "grainwise dejpeg", UPSCALE: "grainwise upscale"}
-"""The command that runs the weights of a task."""
 
 MOST_MERGED = 8
 """Networks with the kernels of one level that are kept for the next call."""
@@ -72,15 +69,8 @@ class Restorer(ABC):
     ) -> None:
         """Choose device and dtype, and prepare the allocator."""
         facts = weights.network.facts
-        if facts.task != self.task:
-            raise InputError(
-                f"the model {weights.name} restores another degradation, {facts.task}; run it by {COMMANDS[facts.task]}, "
-                f"or take a model for {self.task}, such as {self.shipped}"
-            )
-        if (facts.channels, facts.scale, facts.exact_tiles) != (3, 1, True) or not self._takes(weights):
-            raise InputError(
-                f"{weights.name} is no RGB network with exact tiles that is told the level of its task, {facts.task}: {facts}"
-            )
+        check_task(weights.name, facts, self.task, self.shipped)
+        check_tiled(weights.name, facts, told=self._takes(weights), shipped=self.shipped)
         machine.tune_allocator()
         self.weights, self.model = weights, weights.name
         self.device = machine.find_device(device)
@@ -148,10 +138,11 @@ class Restorer(ABC):
 
     def known_costs(self) -> CostModel | None:
         """What plans cost on this machine, if it was ever measured."""
-        if self.costs is None and not self._looked_up:
-            self._looked_up = True
-            self.costs = load_costs(machine_of(self.weights, self.device, self.dtype))
-        return self.costs
+        with self._costs_lock:
+            if self.costs is None and not self._looked_up:
+                self._looked_up = True
+                self.costs = load_costs(machine_of(self.weights, self.device, self.dtype))
+            return self.costs
 
     def time_machine(
         self, *, quick: bool = False, tell: Callable[[float], object] = lambda _: None
@@ -166,7 +157,8 @@ class Restorer(ABC):
             The measurements, and the file that keeps them; None where it cannot be written.
         """
         costs = measure_costs(self.weights, self._timed_network, self.device, self.dtype, quick=quick, tell=tell)
-        self.costs = costs
+        with self._costs_lock:
+            self.costs = costs
         return costs, keep_costs(costs)
 
     def _begin(self, budget: str | float | None, max_seconds: float | None) -> tuple[Choice, Timer | None]:
