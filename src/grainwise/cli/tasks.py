@@ -158,7 +158,12 @@ class Upscaling(FileTask):
     restorer: Upscaler
 
     def __init__(self, upscaler: Upscaler, *, scale: float) -> None:
-        """Keep what the user asked for."""
+        """Keep what the user asked for.
+
+        Raises:
+            InputError: the network was not taught the scale.
+        """
+        upscaler.check_scale(scale)
         self.restorer, self._scale = upscaler, scale
         self.how = f"scale {scale:g}"
 

@@ -26,15 +26,11 @@ def upscale(
     """Enlarge pictures. Depth, alpha (enlarged too), ICC, EXIF and XMP stay as they are; MACs/px are of the result."""
     from grainwise.cli.all_files import Common, restore_files
     from grainwise.cli.tasks import Upscaling
-    from grainwise.core.errors import InputError
-    from grainwise.runtime.upscaler import LEAST_SCALE, Upscaler
+    from grainwise.runtime.upscaler import Upscaler
 
     common = Common(
         inputs=inputs, out=out, model=model, budget=budget, max_seconds=max_seconds, device=device, dtype=dtype,
         max_memory=max_memory, quality=quality, skip_existing=skip_existing, strip_metadata=strip_metadata,
         dry_run=dry_run, as_json=as_json,
     )  # fmt: skip
-
-    if not LEAST_SCALE <= scale <= 6:
-        raise InputError(f"--scale is a number from {LEAST_SCALE:g} to 6, got {scale:g}")
     return restore_files(Upscaler, lambda upscaler: Upscaling(upscaler, scale=scale), common)

@@ -26,11 +26,17 @@ def matlab_resize(picture: Floats, scale: float) -> Floats:
         InputError: a scale that is not positive, or an empty picture.
     """
     _check(picture, scale)
-    sizes = [math.ceil(round(scale * side, 9)) for side in picture.shape[:2]]
+    sizes = resized(picture.shape[0], picture.shape[1], scale)
     tables = [
         _weights(side, out, scale, -0.5, scale < 1, True) for side, out in zip(picture.shape, sizes, strict=False)
     ]
     return _apply(picture, *tables)
+
+
+def resized(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width of a picture of ``height`` x ``width`` at ``scale``, rounded up."""
+    high, wide = (math.ceil(round(scale * side, 9)) for side in (height, width))
+    return high, wide
 
 
 def opencv_resize(picture: Floats, height: int, width: int) -> Floats:
@@ -106,7 +112,7 @@ class Enlargement:
         """Prepare the weights of both directions."""
         if not (scale >= 1 and min(height, width) > 0):
             raise InputError(f"a picture with pixels is enlarged by 1 or more, got {height}x{width} and {scale}")
-        self.height, self.width = (math.ceil(round(scale * side, 9)) for side in (height, width))
+        self.height, self.width = resized(height, width, scale)
         self._rows, self._row_weights = _taps(height, self.height, scale, -0.5, False, True)
         self._columns, self._column_weights = _taps(width, self.width, scale, -0.5, False, True)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from grainwise.core.errors import InputError
 from grainwise.core.image import as_hwc, like_input
-from grainwise.core.resampling import Enlargement
+from grainwise.core.resampling import resized
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.tasks import UPSCALE
 from grainwise.runtime.enlarged import AT_ONCE, ArrayRows, EnlargedRows, Gathered, writing_as
@@ -23,7 +23,7 @@ from grainwise.runtime.strips import Rows, WriteRows, restore_rows
 from grainwise.runtime.tiling import Tiling
 
 LEAST_SCALE = 1.5
-"""The least scale that the shipped weights were taught."""
+"""The least scale of all networks: level 0 stands for 1, where nothing is enlarged and there is nothing to learn."""
 
 
 class Upscaler(Restorer):
@@ -166,11 +166,18 @@ class Upscaler(Restorer):
         Raises:
             InputError: the scale is out of range.
         """
+        self.check_scale(scale)
+        return resized(*size, scale)
+
+    def check_scale(self, scale: object) -> None:
+        """Refuse a scale that the network was not taught.
+
+        Raises:
+            InputError: no number, or out of range.
+        """
         most = max(self.weights.network.facts.level_range or (LEAST_SCALE,))
-        if not (is_number(scale) and LEAST_SCALE <= scale <= most):
+        if not (is_number(scale) and LEAST_SCALE <= scale <= most):  # type: ignore[operator]
             raise InputError(f"the scale is a number from {LEAST_SCALE:g} to {most:g}, got {scale!r}")
-        form = Enlargement(*size, scale)
-        return form.height, form.width
 
 
 def enlarge_plainly(pixels: Image, scale: float) -> Image:
