@@ -228,6 +228,40 @@ def test_the_machine_is_measured_for_them_too(monkeypatch: pytest.MonkeyPatch) -
         assert set(costs.plans) == {measured.plan for measured in restorer.weights.card.plans}
 
 
+def test_the_kernels_of_another_level_have_yet_to_start() -> None:
+    restorer, image = dejpeg(), photograph(24, 24)
+    plan = PlanCost(restorer.weights.card.plans[0].macs_per_pixel, 2.0, 0.001, 1e-9)
+    restorer.costs = CostModel(
+        {}, "2026-01-01", {each.plan: plan for each in restorer.weights.card.plans}, Curve((1,), (0.0,)), {}
+    )
+
+    def starts(**told: float) -> bool:
+        seconds = restorer.forecast((24, 24), 0, "fast", **told).seconds_network
+        return seconds is not None and seconds > 1
+
+    assert starts(quality=40)
+    restorer(image, "fast", 40)
+    assert not starts(quality=40)
+    assert not starts(quality_of_file=40)
+    assert starts(quality=70)
+    assert starts()
+
+
+def test_a_denoiser_is_timed_with_the_kernels_that_it_runs() -> None:
+    denoiser = grainwise.Denoiser(small_weights(convs="hyper"), device="cpu", dtype="float32")
+    plan = denoiser.weights.network.space.narrowest
+    assert denoiser._timed_network(plan) is denoiser._network(plan, 0.5)
+    denoiser(photograph(24, 24), "fast", sigma=20 / 255)
+    fast = next(iter(denoiser.weights.plans()))
+    assert denoiser._ready(20 / 255, 1.0, None) == {fast}
+    denoiser(photograph(24, 24), "fast", sigma=20 / 255, level=0.2)
+    assert denoiser._ready(30 / 255, 1.0, 0.2) == {fast}
+    assert denoiser._ready(40 / 255, 1.0, None) == denoiser._ready(None, 1.0, None) == set()
+    plain = grainwise.Denoiser(small_weights(), device="cpu", dtype="float32")
+    plain(photograph(24, 24), "fast", sigma=20 / 255)
+    assert plain._ready(None, 1.0, None) == {next(iter(plain.weights.plans()))}
+
+
 def test_other_networks_for_the_task_run_too() -> None:
     network = HyperRes(task="dejpeg", blocks=1, stream=(16,)).eval().requires_grad_(False)
     plan = MeasuredPlan(str(network.space.widest), round(network.macs_per_pixel(network.space.widest)))

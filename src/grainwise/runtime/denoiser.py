@@ -11,6 +11,7 @@ from grainwise.core.image import as_hwc, like_input
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.level_network import LevelNetwork
 from grainwise.networks.tasks import DENOISE
+from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.level import Level, is_number
 from grainwise.runtime.noise_level import estimate_noise
@@ -80,7 +81,7 @@ class Denoiser(Restorer):
             Cancelled: ``progress`` returned False.
         """
         sigma = self._sigma(strength, sigma, level)
-        cap, timer = self._begin(budget, max_seconds)
+        cap, timer = self._begin(budget, max_seconds, self._ready(sigma, strength, level))
         start = time.perf_counter() if timer is None else timer.start
         pixels = as_hwc(image)
         size, held = (pixels.shape[0], pixels.shape[1]), pixels.nbytes
@@ -137,7 +138,7 @@ class Denoiser(Restorer):
             InputError, BudgetError, Cancelled: see `restore`.
         """
         told_sigma = self._sigma(strength, sigma, level)
-        cap, timer = self._begin(budget, max_seconds)
+        cap, timer = self._begin(budget, max_seconds, self._ready(told_sigma, strength, level))
         start = time.perf_counter() if timer is None else timer.start
         blind = told_sigma is None and strength > 0
         size = rows.height, rows.width
@@ -197,6 +198,7 @@ class Denoiser(Restorer):
             budget,
             max_seconds,
             tiling=self._tiling(size, held, row_bytes),
+            started=self._ready(told, strength, level),
             along=along,
             blind=told is None and strength > 0,
             idle=strength == 0 or (is_number(told) and told == 0),
@@ -219,6 +221,15 @@ class Denoiser(Restorer):
         if sigma is not None and isinstance(self.weights.network, LevelNetwork):
             raise InputError(f"{name} knows the noise by its level alone; give the level or sigma, not both")
         return level if sigma is None else sigma
+
+    def _ready(self, sigma: Sigma | None, strength: float, level: float | None) -> set[ChannelPlan]:
+        """Plans that need not be made first; where kernels depend on a level that is yet to be estimated, none."""
+        facts = self.weights.network.facts
+        if facts.level_range is None:
+            return self._started(None)
+        if not is_number(sigma):
+            return set()
+        return self._started(self._kernels(Level(sigma, None, strength, facts.sigma_max, (1, 1)), strength, level))
 
     def _kernels(self, noise: Level, strength: float, level: float | None) -> float | None:
         """The level, 0 to 1, that kernels can be merged at: by hand, or that of noise that is the same everywhere."""

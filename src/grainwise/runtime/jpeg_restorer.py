@@ -9,6 +9,7 @@ from grainwise.core.errors import InputError
 from grainwise.core.image import as_hwc, like_input
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.tasks import DEJPEG
+from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.jpeg_quality import JpegEstimate, bands, estimate_jpeg, estimate_jpeg_from, pieces
 from grainwise.runtime.level import is_number
@@ -73,7 +74,7 @@ class JpegRestorer(Restorer):
         """
         self._check(quality)
         self._check(quality_of_file)
-        cap, timer = self._begin(budget, max_seconds)
+        cap, timer = self._begin(budget, max_seconds, self._ready(quality, quality_of_file))
         start = time.perf_counter() if timer is None else timer.start
         pixels = as_hwc(image)
         tiling = self._tiling((pixels.shape[0], pixels.shape[1]), pixels.nbytes)
@@ -129,7 +130,7 @@ class JpegRestorer(Restorer):
         """
         self._check(quality)
         self._check(quality_of_file)
-        cap, timer = self._begin(budget, max_seconds)
+        cap, timer = self._begin(budget, max_seconds, self._ready(quality, quality_of_file))
         start = time.perf_counter() if timer is None else timer.start
         tiling = self._tiling((rows.height, rows.width), 0, rows.row_bytes)
         if timer is not None:
@@ -177,7 +178,16 @@ class JpegRestorer(Restorer):
         self._check(quality_of_file)
         idle = quality is not None and quality >= 100
         tiling = self._tiling(size, held, row_bytes)
-        return self._foretell(held, budget, max_seconds, tiling=tiling, along=along, blind=False, idle=idle)
+        started = self._ready(quality, quality_of_file)
+        return self._foretell(
+            held, budget, max_seconds, tiling=tiling, started=started, along=along, blind=False, idle=idle
+        )
+
+    def _ready(self, quality: float | None, quality_of_file: float | None) -> set[ChannelPlan]:
+        """Plans that need not be made first; none where the pixels have yet to tell the quality."""
+        if asks_pixels(quality, quality_of_file):
+            return set()
+        return self._started(self.weights.network.facts.level(_known(quality, quality_of_file, None)[0]))
 
     @staticmethod
     def _check(quality: float | None) -> None:

@@ -7,7 +7,7 @@ state but a cache of extracted networks, so that one restorer serves many thread
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -161,13 +161,15 @@ class Restorer(ABC):
             self.costs = costs
         return costs, keep_costs(costs)
 
-    def _begin(self, budget: str | float | None, max_seconds: float | None) -> tuple[Choice, Timer | None]:
-        """The dearest plan allowed, and the running timer of the call."""
+    def _begin(
+        self, budget: str | float | None, max_seconds: float | None, started: Collection[ChannelPlan]
+    ) -> tuple[Choice, Timer | None]:
+        """The dearest plan allowed, and the running timer of the call; ``started`` plans need not be made first."""
         cap = self._dearest(budget, timed=max_seconds is not None)
         if max_seconds is None:
             return cap, None
         limit, costs = check_seconds(max_seconds), self.measured_costs()
-        candidates = candidates_of(self.weights, costs, cap, self.dtype.itemsize, self._started)
+        candidates = candidates_of(self.weights, costs, cap, self.dtype.itemsize, started)
         return cap, Timer(limit, costs, candidates, clock=time.perf_counter)
 
     def _foretell(
@@ -177,12 +179,13 @@ class Restorer(ABC):
         max_seconds: float | None,
         *,
         tiling: Tiling,
+        started: Collection[ChannelPlan],
         along: float,
         blind: bool,
         idle: bool,
     ) -> Forecast:
         """What restoring a picture takes; see `foretell`."""
-        cap, timer = self._begin(budget, max_seconds)
+        cap, timer = self._begin(budget, max_seconds, started)
         return foretell(
             self.weights,
             cap,
@@ -192,7 +195,7 @@ class Restorer(ABC):
             blind=blind,
             idle=idle,
             costs=self.known_costs(),
-            started=self._started,
+            started=started,
             timer=timer,
             along=along,
         )
@@ -217,15 +220,13 @@ class Restorer(ABC):
             return self._extracted[key]
 
     def _timed_network(self, plan: ChannelPlan) -> nn.Module:
-        """What the machine is measured with: the kernels of a middling level, where the network is told nothing else."""
-        facts = self.weights.network.facts
-        return self._network(plan, None if facts.needs_sigma else 0.5)
+        """What the machine is measured with: the kernels of a middling level, where they depend on it."""
+        return self._network(plan, None if self.weights.network.facts.level_range is None else 0.5)
 
-    @property
-    def _started(self) -> set[ChannelPlan]:
-        """Plans that have run in this process."""
+    def _started(self, kernels: float | None) -> set[ChannelPlan]:
+        """Plans that have run in this process with the kernels of this level, 0 to 1, and are still held."""
         with self._lock:
-            return {plan for plan, _ in self._extracted}
+            return {plan for plan, level in self._extracted if level == kernels}
 
     def _free_bytes(self) -> int:
         """What the picture's result and the tiles may take."""

@@ -107,13 +107,13 @@ class Upscaler(Restorer):
             InputError, BudgetError, Cancelled: see `restore`.
         """
         size = self.size_of((rows.height, rows.width), scale)
-        cap, timer = self._begin(budget, max_seconds)
+        kernels = self.weights.network.facts.level(float(scale))
+        cap, timer = self._begin(budget, max_seconds, self._started(kernels))
         start = time.perf_counter() if timer is None else timer.start
         large = EnlargedRows(rows, scale)
         tiling = self._strips(size, held, rows.bands)
         if timer is not None:
             timer.check(tiling, estimate=False, along=along)
-        kernels = self.weights.network.facts.level(float(scale))
         run, tiles = self._run(tiling, cap, timer, None, progress, kernels=kernels, along=along)
         restore_rows(large, writing_as(rows.dtype, write), run, tiles, tiling.facts)
         return Account(
@@ -150,7 +150,10 @@ class Upscaler(Restorer):
         """
         large = self.size_of(size, scale)
         tiling = self._strips(large, held, bands)
-        return self._foretell(held, budget, max_seconds, tiling=tiling, along=along, blind=False, idle=False)
+        started = self._started(self.weights.network.facts.level(float(scale)))
+        return self._foretell(
+            held, budget, max_seconds, tiling=tiling, started=started, along=along, blind=False, idle=False
+        )
 
     def _whole(self, size: tuple[int, int], held: int) -> Tiling:
         return self._strips(size, held, 4)
