@@ -314,6 +314,17 @@ def test_costs_are_looked_up_once_by_many_threads(monkeypatch: pytest.MonkeyPatc
     assert len(looked) == 1
 
 
+def test_the_greatest_scale_is_the_network_s() -> None:
+    network = HyperRes(task="upscale", blocks=1, stream=(16,), level_range=(1, 4)).eval()
+    plan = MeasuredPlan(str(network.space.widest), round(network.macs_per_pixel(network.space.widest)))
+    card = Card(licence="", data=(), recipe="", commit="", steps=1, seconds=1, device="", plans=(plan,))
+    restorer = grainwise.Upscaler(Weights("h", network, card), device="cpu", dtype="float32")
+    assert restorer.size_of((10, 7), 4) == (40, 28)
+    assert restorer.size_of((10, 7), 1.55) == (16, 11)
+    with pytest.raises(InputError, match=r"from 1\.5 to 4, got 4\.5"):
+        restorer.restore(photograph(10, 10), 4.5)
+
+
 def test_wrong_calls_are_refused() -> None:
     image = photograph(20, 20)
     for quality in (0, 101, float("nan"), "30", True):
