@@ -31,7 +31,7 @@ def test_the_public_signatures() -> None:
 
     calls = {
         grainwise.Denoiser: ["budget", "strength", "sigma", "progress", "max_seconds", "level"],
-        grainwise.JpegRestorer: ["budget", "quality", "progress", "max_seconds"],
+        grainwise.JpegRestorer: ["budget", "quality", "progress", "max_seconds", "quality_of_file"],
         grainwise.Upscaler: ["scale", "budget", "progress", "max_seconds"],
     }
     for kind, arguments in calls.items():
