@@ -5,6 +5,7 @@ import pytest
 from tests.runtime.test_jpeg_quality import photograph
 
 from grainwise.core.errors import InputError
+from grainwise.core.jpeg import through_jpeg
 from grainwise.core.resampling import matlab_resize
 from grainwise.runtime.blur_scale import estimate_scale
 
@@ -47,3 +48,8 @@ def test_flat_pictures_and_ramps_show_no_trace(slopes: tuple[float, float], leve
 def test_small_pictures_are_refused() -> None:
     with pytest.raises(InputError, match="at least 48"):
         estimate_scale(photograph(47, 100))
+
+
+@pytest.mark.parametrize("quality", [10, 30, 50])
+def test_blocks_of_a_jpeg_are_no_enlargement(quality: int) -> None:
+    assert not estimate_scale(through_jpeg(photograph(192, 192), quality)).found

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from grainwise.cli.one_file import FileRestorer, Settings
-from grainwise.cli.paths import Job, plan_jobs
+from grainwise.cli.paths import Job, named, plan_jobs
 from grainwise.cli.tasks import FileTask
 from grainwise.core.errors import GrainwiseError, InputError
 from grainwise.runtime.budget import choose_plan
@@ -122,7 +122,7 @@ def _each(
             if len(jobs) == 1:
                 raise
             failed += 1
-            told = {"error": " ".join(str(error).split())}
+            told = {"error": named(job.source, error)}
         line = {"input": str(job.source), "output": str(job.target), "skipped": skipped, **told}
         typer.echo(json.dumps(line) if as_json else _words(line, task), err=not as_json and "error" in line)
     return 1 if failed else 0

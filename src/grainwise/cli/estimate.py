@@ -23,7 +23,7 @@ def estimate(
 ) -> int:
     """Estimate the degradation of pictures: noise level (in steps of 255), JPEG quality, or scale."""
     from grainwise.cli.estimates import WORDS, told_by
-    from grainwise.cli.paths import sources_of
+    from grainwise.cli.paths import named, sources_of
     from grainwise.core.errors import GrainwiseError, UnknownNameError
 
     if task not in WORDS:
@@ -41,7 +41,7 @@ def estimate(
             if len(sources) == 1:
                 raise
             failed += 1
-            line["error"] = " ".join(str(error).split())
+            line["error"] = named(path, error)
             typer.echo(json.dumps(line) if as_json else f"grainwise: error: {line['error']}", err=not as_json)
             continue
         typer.echo(json.dumps(line) if as_json else f"{line['input']}: {WORDS[task](line)}")

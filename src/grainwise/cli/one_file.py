@@ -151,7 +151,7 @@ class FileRestorer:
             job.target,
             result.image,  # type: ignore[arg-type]
             like,
-            provenance=self._provenance(result.plans or [result.plan]),
+            provenance=self._provenance(result.plans) if result.plans else None,
             quality=self.settings.quality,
             strip_metadata=self.settings.strip_metadata,
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grainwise.core.errors import InputError
+from grainwise.core.errors import GrainwiseError, InputError
 from grainwise.core.pictures import SUFFIXES, picture_paths
 
 
@@ -83,3 +83,9 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
             raise InputError(f"{job.source} and {targets[target]} would both be written to {job.target}")
         targets[target] = job.source
     return jobs
+
+
+def named(source: Path, error: GrainwiseError) -> str:
+    """The words of an error of one picture of several, on one line, which name the picture."""
+    words = " ".join(str(error).split())
+    return words if str(source) in words else f"{source}: {words}"

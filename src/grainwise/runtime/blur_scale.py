@@ -27,6 +27,8 @@ _PEAK = 40.0
 _EMPTY = 10 ** (-17 / 10)
 """Power above the limit of a scale against that below, up to which the picture is taken to be enlarged so much."""
 
+_LEAST_SCALE = 1.45
+"""Below, nothing is claimed."""
 _BENT, _LEAST_BENT = 1.5, 0.004
 """Second differences from here on, in steps of 8 bits, are more than rounding a ramp leaves; and the least share of them in
 each direction, without which a picture is too smooth to show what was done to it."""
@@ -47,7 +49,9 @@ class ScaleEstimate:
 
 
 def estimate_scale(image: Image) -> ScaleEstimate:
-    """Tell by how much a picture was enlarged by bicubic interpolation, 1.2 to 6.
+    """Tell by how much a picture was enlarged by bicubic interpolation, 1.5 to 6.
+
+    Less is not told: the blocks of a JPEG look like an enlargement by 4/3.
 
     Args:
         image: NumPy HWC (C = 1 or 3), or HW; uint8, uint16, or floats in [0, 1]; at least 48 pixels a side.
@@ -70,7 +74,9 @@ def estimate_scale(image: Image) -> ScaleEstimate:
     frequency = float(_FREQUENCIES[best])
     if strength[best] > _PEAK * float(np.median(strength)):
         long = _emptiness(power, 1 / frequency) < _EMPTY
-        return ScaleEstimate(round(1 / frequency if long else 1 / (1 - frequency), 2), True)
+        scale = round(1 / frequency if long else 1 / (1 - frequency), 2)
+        if scale >= _LEAST_SCALE:
+            return ScaleEstimate(scale, True)
     return ScaleEstimate(2.0, True) if _emptiness(power, 2.0) < _EMPTY else ScaleEstimate(1.0, False)
 
 
