@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megapixels", type=float, default=12)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--budgets", nargs="+", default=["fast", "18.2k", "balanced", "best"])
+    parser.add_argument("--budgets", nargs="+", default=["fast", "27k", "balanced", "best"])
     args = parser.parse_args()
     height = int((args.megapixels * 1e6 * 3 / 4) ** 0.5)
     width = int(height * 4 / 3)
