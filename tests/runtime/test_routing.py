@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grainwise.core.errors import BudgetError
@@ -17,6 +17,7 @@ def problem(seed: int, plans: int, rows: int, columns: int) -> tuple[np.ndarray,
 
 
 @given(st.integers(0, 999), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6), st.floats(0, 1.2))
+@example(887, 2, 2, 2, 0.0)
 def test_the_budget_is_kept_and_every_plan_of_the_picture_at_that_cost_is_beaten(
     seed: int, plans: int, rows: int, columns: int, share: float
 ) -> None:

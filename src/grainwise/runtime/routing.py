@@ -52,7 +52,7 @@ def allocate(errors: Floats, costs: Floats, budget: float, weights: Floats) -> A
     def cost(route: npt.NDArray[np.int64]) -> float:
         return float((costs[route] * shares).sum())
 
-    low, high = 0.0, float(np.ptp(errors)) / float(np.diff(costs).min(initial=np.inf)) + 1e-30
+    low, high = 0.0, 2 * float(np.ptp(errors)) / float(np.diff(costs).min(initial=np.inf)) + 1e-30
     route = at(low)
     if cost(route) > budget:
         for _ in range(60):
