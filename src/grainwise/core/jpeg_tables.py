@@ -49,10 +49,10 @@ def standard_table(quality: int, *, chroma: bool = False) -> Table:
 
 
 @functools.cache
-def dct_matrix() -> npt.NDArray[np.float32]:
-    """The orthonormal DCT of 8 samples, [frequency, sample]."""
-    k, n = np.mgrid[:8, :8]
-    matrix = np.cos(np.pi * (2 * n + 1) * k / 16) / 2
+def dct_matrix(size: int = 8) -> npt.NDArray[np.float32]:
+    """The orthonormal DCT of ``size`` samples, [frequency, sample]."""
+    k, n = np.mgrid[:size, :size]
+    matrix = np.cos(np.pi * (2 * n + 1) * k / (2 * size)) * np.sqrt(2 / size)
     matrix[0] /= np.sqrt(2)
     out: npt.NDArray[np.float32] = matrix.astype(np.float32)
     return out

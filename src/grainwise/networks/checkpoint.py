@@ -4,12 +4,12 @@ The header holds one JSON object under the key ``grainwise``: the network's name
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +22,7 @@ from grainwise.networks.gain_predictor import GainPredictor
 from grainwise.networks.gated import GatedNetwork
 from grainwise.networks.level_estimator import LevelEstimator
 from grainwise.networks.network import Network
+from grainwise.networks.noise_reader import NoiseReader
 from grainwise.networks.ratios import RatioNetwork
 from grainwise.networks.registry import create_network, name_of
 from grainwise.primitives.channels import ChannelPlan
@@ -32,6 +33,7 @@ SHIPPED = ("default", "dejpeg", "upscale")
 _PREDICTOR = "predictor."
 _GATE = "gate."
 _NETWORK = "network."
+ReadingT = TypeVar("ReadingT", LevelEstimator, NoiseReader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,11 @@ def save_estimator(path: Path, estimator: LevelEstimator, card: Card) -> None:
     _write(path, estimator, {"estimator": True, "config": estimator.config, "card": asdict(card)})
 
 
+def save_noise_reader(path: Path, reader: NoiseReader, card: Card) -> None:
+    """Write a noise reader in half precision, with its configuration and card; the card recommends no plans."""
+    _write(path, reader, {"noise_reader": True, "config": reader.config, "card": asdict(card)})
+
+
 def save_gated(path: Path, gated: GatedNetwork, card: Card, budget: float) -> None:
     """Write a network with its gate: the network in half precision, gate and bias as they are, by which routes are chosen."""
     config = {"routes": [str(plan) for plan in gated.routes], "hidden": gated.gate.inner.out_features, "budget": budget}
@@ -163,8 +170,8 @@ def load_weights(name_or_path: str | Path) -> Weights:
             )
         raise UnknownNameError("model", str(name_or_path), SHIPPED)
     header, tensors = _read(path)
-    if "estimator" in header:
-        raise WeightsError(f"{path} holds a level estimator, not a network; open it with load_estimator")
+    if "estimator" in header or "noise_reader" in header:
+        raise WeightsError(f"{path} estimates levels, it holds no network; see load_estimator and load_noise_reader")
     if "gate" in header:
         raise WeightsError(
             f"{path} holds a network with a gate; open it with load_gated, or measure it with grainwise evaluate"
@@ -228,19 +235,33 @@ def load_estimator(path: Path) -> tuple[LevelEstimator, Card]:
     """Load a level estimator and its card.
 
     Raises:
-        WeightsError: the file is missing, damaged, not one of grainwise, of a newer version of it, or holds a network.
+        WeightsError: the file is missing, damaged, not one of grainwise, of a newer version of it, or holds something else.
     """
+    return _load_reading(path, "estimator", "level estimator", LevelEstimator)
+
+
+def load_noise_reader(path: Path) -> tuple[NoiseReader, Card]:
+    """Load a noise reader and its card.
+
+    Raises:
+        WeightsError: see `load_estimator`.
+    """
+    return _load_reading(path, "noise_reader", "noise reader", NoiseReader)
+
+
+def _load_reading(path: Path, entry: str, kind: str, build: Callable[..., ReadingT]) -> tuple[ReadingT, Card]:
+    """What reads a level from a picture, and its card, of a file whose header has the ``entry``."""
     if not path.is_file():
-        raise WeightsError(f"there is no weights file {path}; give the path of a level estimator")
+        raise WeightsError(f"there is no weights file {path}; give the path of a {kind}")
     header, tensors = _read(path)
-    if "estimator" not in header:
-        raise WeightsError(f"{path} holds a network, not a level estimator; open it with load_weights")
+    if entry not in header:
+        raise WeightsError(f"{path} holds no {kind}; networks are opened with load_weights")
     try:
-        estimator = LevelEstimator(**header["config"])
-        estimator.load_state_dict(tensors)
-        return estimator.eval().requires_grad_(False), _card(header["card"])
+        module = build(**header["config"])
+        module.load_state_dict(tensors)
+        return module.eval().requires_grad_(False), _card(header["card"])
     except _LIES as error:
-        raise _lie(path, "estimator", error) from None
+        raise _lie(path, kind, error) from None
 
 
 _LIES = (ValueError, KeyError, TypeError, RuntimeError, InputError, PlanError)

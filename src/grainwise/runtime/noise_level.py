@@ -16,8 +16,8 @@ are the noise); A. Foi, "Clipped noisy images: heteroskedastic modeling and prac
 2009 (clipping).
 
 What it cannot see: noise that was smoothed after it was made, by a camera's demosaicking, its own denoising or JPEG.
-Such noise has little left at high frequencies, and the figure comes out far too low. A coarser scale does see it, but
-there a clean picture's texture looks the same, so no correction is offered: tell such pictures their level by hand.
+Such noise has little left at high frequencies, and the figure comes out far too low. That is read by a small regression on
+many statistics instead (`grainwise.runtime.noise_reading`), which also tells fine texture from weak noise.
 """
 
 import math
@@ -31,6 +31,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grainwise.core.errors import InputError
+from grainwise.core.jpeg_tables import dct_matrix
+from grainwise.runtime.noise_reading import read_level
 from grainwise.runtime.noise_sample import PATCH, NoiseSample, sample_of
 
 Array: TypeAlias = NDArray[np.float32]
@@ -53,6 +55,7 @@ _FLAT_SPREAD: Final = 0.06  # rms of log(sigma of a bin) up to which the noise i
 _FLAT_SPREAD_GREY: Final = 5e-5  # and this / sigma^2 more for texture: in grey pictures,
 _FLAT_SPREAD_COLOUR: Final = 5e-6  # in colour pictures
 _CURVE_FROM: Final = 2 / 255  # below it the bins show the picture, not the noise
+_TRUSTED: Final = 3.0  # smoothed noise shows how it depends on brightness up to this ratio of what it asks for
 
 
 LEAST_LEVEL: Final = 0.5
@@ -69,11 +72,14 @@ class NoiseEstimate:
         brightness: knots of the noise curve, increasing, in image units (mean of the channels). Empty where the noise
             does not depend on brightness.
         sigmas: standard deviation at each knot, image units. As long as ``brightness``.
+        smoothed: whether the noise was smoothed after it was made, by a camera, JPEG or resizing. Then the levels are those
+            of the white noise that a denoiser should be told instead, above the standard deviation.
     """
 
     sigma: float
     brightness: tuple[float, ...] = ()
     sigmas: tuple[float, ...] = ()
+    smoothed: bool = False
 
     def __post_init__(self) -> None:
         """Check the curve.
@@ -140,7 +146,8 @@ class NoiseEstimate:
 def estimate_noise(image: NDArray[np.generic]) -> NoiseEstimate:
     """Estimate the noise of a picture, blind.
 
-    Meant for white noise, even or depending on brightness. Pictures above 1.6 megapixels are sampled: 400 crops, evenly
+    White noise is measured, even or depending on brightness; of noise that a camera, JPEG or resizing smoothed, the level that
+    a denoiser should be told is read (see `NoiseEstimate.smoothed`). Pictures above 1.6 megapixels are sampled: 400 crops, evenly
     spread, so that time and memory do not grow with the picture. The same picture always gives the same answer. Areas
     that are clipped, or exactly flat like a frame, are left out; a picture that is exactly flat but for edges (a
     drawing, a page of text) has no noise. Pictures smaller than 8 pixels a side get a rough figure from 2x2
@@ -165,6 +172,24 @@ def estimate_from(sample: NoiseSample) -> NoiseEstimate:
     Raises:
         InputError: float values that are not finite or not in [0, 1].
     """
+    white = measure_white(sample)
+    if white is None:
+        return NoiseEstimate(0.0)
+    level = read_level(sample, white.sigma)
+    if level == white.sigma:
+        return white
+    factor, smoothed = level / max(white.sigma, 1e-6), level > white.sigma
+    if not white.depends_on_brightness or factor > _TRUSTED:
+        return NoiseEstimate(level, smoothed=smoothed)
+    return NoiseEstimate(level, white.brightness, tuple(factor * sigma for sigma in white.sigmas), smoothed)
+
+
+def measure_white(sample: NoiseSample) -> NoiseEstimate | None:
+    """Measure the noise of a picture as if it were white; None where there is none to measure, as in a drawing.
+
+    Raises:
+        InputError: see `estimate_from`.
+    """
     crops = sample.crops
     height, width, channels = crops[0].shape
     if channels == 3 and all(bool((crop == crop[:, :, :1]).all()) for crop in crops):
@@ -174,11 +199,11 @@ def estimate_from(sample: NoiseSample) -> NoiseEstimate:
     patches = _Patches.of(np.concatenate([_cut(crop, sample.stride) for crop in crops]), channels)
     alive = patches.frozen < _FROZEN
     if not alive.any():
-        return NoiseEstimate(0.0)
+        return None
     index = np.flatnonzero(alive & (patches.clipped <= max(0.05, float(np.quantile(patches.clipped[alive], 0.2)))))
     still = int((~alive & (patches.clipped < 1)).sum())
     if still > alive.sum() and patches.texture(index) > _DRAWN:
-        return NoiseEstimate(0.0)  # flat areas, and edges between them
+        return None  # flat areas, and edges between them
     toned = patches.share_noise(index)
     sigma = patches.sigma(index, _WEAK, _FEWEST, toned)
     if sigma < _CURVE_FROM:
@@ -234,20 +259,12 @@ def _of_tiny(values: Array) -> float:
     return float(np.median(np.abs(diagonal))) / 0.6745
 
 
-def _dct(size: int) -> NDArray[np.float64]:
-    """Give the orthonormal DCT-II matrix, frequency by place."""
-    frequency, place = np.arange(size)[:, None], np.arange(size)[None]
-    matrix = np.cos(np.pi * (2 * place + 1) * frequency / (2 * size)) * math.sqrt(2 / size)
-    matrix[0] /= math.sqrt(2)
-    return matrix.astype(np.float64)
-
-
 def _high_basis(channels: int) -> Array:
     """Give the high-frequency basis vectors as columns, (C * 64, C * 15): grey ones first, then colour differences."""
     u, v = np.mgrid[:PATCH, :PATCH]
     high = (u + v >= _FIRST_HIGH).ravel()
-    plane = np.kron(_dct(PATCH), _dct(PATCH))[high]
-    return np.ascontiguousarray(np.kron(_dct(channels), plane).T, dtype=np.float32)
+    plane = np.kron(dct_matrix(), dct_matrix())[high]
+    return np.ascontiguousarray(np.kron(dct_matrix(channels), plane).T, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,51 @@
+"""Reading the level that a picture's noise asks for, by the reader that ships; see `grainwise.networks.noise_reader`."""
+
+import functools
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from grainwise.networks.checkpoint import load_noise_reader
+from grainwise.networks.noise_reader import Array, NoiseReader, features
+from grainwise.runtime.noise_sample import NoiseSample
+from grainwise.runtime.pixels import white_of
+
+SHIPPED: Final = "noise-reader"
+LEAST_SIDE: Final = 48
+"""Smaller pictures have too few patches to be read."""
+_APART: Final = 1.3
+"""Levels that differ by less are the same."""
+_TEXTURE_TO: Final = 12 / 255
+"""Texture passes for white noise up to this level."""
+
+
+@functools.cache
+def shipped_reader() -> NoiseReader:
+    """The reader inside the package."""
+    return load_noise_reader(Path(str(resources.files("grainwise") / "weights" / f"{SHIPPED}.safetensors")))[0]
+
+
+def seen_in(sample: NoiseSample, white: float) -> Array:
+    """What a reader sees of a picture whose noise, were it white, would be of level ``white``."""
+    depth = np.float32(white_of(sample.crops[0].dtype))
+    return features([crop.astype(np.float32) / depth for crop in sample.crops], sample.stride, white)
+
+
+def read_level(sample: NoiseSample, white: float, reader: NoiseReader | None = None) -> float:
+    """The level that the noise of a picture asks for; ``white`` itself where it stands.
+
+    White noise is measured better than read, so the reading counts where it contradicts: where it is higher, the noise was
+    smoothed; where it is lower, and the measurement low, that was texture.
+
+    Args:
+        sample: of the picture.
+        white: the measurement, image units.
+        reader: None takes the one that ships.
+    """
+    if min(sample.crops[0].shape[:2]) < LEAST_SIDE:
+        return white
+    level = (reader or shipped_reader()).level(seen_in(sample, white))
+    smoothed, texture = level > _APART * white, _APART * level < white < _TEXTURE_TO
+    return level if smoothed or texture else white
