@@ -136,10 +136,10 @@ def mean_row(name: str, rows: list[dict[str, float]]) -> str:
 
 
 def pairs_in(data: Path) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
-    for pair in real_pairs(data / "real" / "polyu-canon"):
-        yield "PolyU-Canon", pair.noisy, pair.clean
+    for _, noisy, clean in real_pairs(data / "real" / "polyu-canon"):
+        yield "PolyU-Canon", noisy, clean
     sidd = data / "real" / "sidd-pair"
-    yield "SIDD pair", read_rgb8(sidd / "noisy.mat"), read_rgb8(sidd / "gt.mat")
+    yield "SIDD pair", read_rgb8(sidd / "noisy.mat", "im_noisy"), read_rgb8(sidd / "gt.mat", "im_gt")
 
 
 def table(args: argparse.Namespace) -> None:

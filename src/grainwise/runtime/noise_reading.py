@@ -17,6 +17,8 @@ LEAST_SIDE: Final = 48
 """Smaller pictures have too few patches to be read."""
 _APART: Final = 1.3
 """Levels that differ by less are the same."""
+_LEAST_READ: Final = 1 / 255
+"""Smoothed noise that asks for less is none."""
 _TEXTURE_TO: Final = 12 / 255
 """Texture passes for white noise up to this level."""
 
@@ -47,5 +49,6 @@ def read_level(sample: NoiseSample, white: float, reader: NoiseReader | None = N
     if min(sample.crops[0].shape[:2]) < LEAST_SIDE:
         return white
     level = (reader or shipped_reader()).level(seen_in(sample, white))
-    smoothed, texture = level > _APART * white, _APART * level < white < _TEXTURE_TO
+    smoothed = level > max(_APART * white, _LEAST_READ)
+    texture = _APART * level < white < _TEXTURE_TO
     return level if smoothed or texture else white

@@ -20,7 +20,7 @@ from grainwise.data.corpus import Corpus
 from grainwise.data.jpeg_model import jpeg_model
 from grainwise.networks.noise_reader import LEAST, Array, NoiseReader
 
-KINDS: Final = {"clean": 0.12, "clean, JPEG": 0.06, "white": 0.17, "white, JPEG": 0.1, "camera": 0.35, "resized": 0.2}
+KINDS: Final = {"clean": 0.2, "clean, JPEG": 0.1, "white": 0.14, "white, JPEG": 0.09, "camera": 0.3, "resized": 0.17}
 """Kind of crop -> its share; "resized" is a camera's, then resized, and half of them JPEG."""
 GREY: Final = 0.12
 """Share of crops without colour."""
