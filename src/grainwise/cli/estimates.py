@@ -53,6 +53,7 @@ def _noise(path: Path) -> Line:
     found = estimate_noise(read_picture(path).pixels)
     return {
         "sigma": 255 * found.sigma,
+        "smoothed": found.smoothed,
         "depends_on_brightness": found.depends_on_brightness,
         "brightness": [255 * b for b in found.brightness],
         "sigmas": [255 * s for s in found.sigmas],
@@ -78,6 +79,8 @@ def _scale(path: Path) -> Line:
 
 def _noise_words(line: Line) -> str:
     text = f"sigma {line['sigma']:.1f}"
+    if line.get("smoothed"):
+        text += " asked for by smoothed noise"
     if line.get("depends_on_brightness"):
         text += f", from {min(line['sigmas']):.1f} to {max(line['sigmas']):.1f} by brightness"
     return text

@@ -93,9 +93,9 @@ def _patches(crops: Sequence[Array], stride: int) -> Array:
 
 def _energies(patches: Array) -> Array:
     """[n, 3, bands]: mean squared coefficients, steps of 255 squared; brightness first, then two colour differences."""
-    toned = np.einsum("kc,ncp->nkp", _TONE, patches)
-    energies: Array = np.square(255 * toned @ _PLANE) @ _MEMBER
-    return energies
+    toned = 255 * np.einsum("kc,ncp->nkp", _TONE, patches).reshape(-1, PATCH**2)
+    energies: Array = np.square(toned @ _PLANE) @ _MEMBER
+    return energies.reshape(len(patches), 3, -1)
 
 
 def _halved(crop: Array) -> Array:
