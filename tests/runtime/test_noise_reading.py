@@ -41,8 +41,7 @@ def eight_bit(values: np.ndarray) -> np.ndarray:
         (5, 9, 9),  # smoothed
         (5, 6, 5),  # near: the measurement is better
         (5, 4.5, 5),
-        (5, 1, 1),  # texture
-        (30, 10, 30),  # white noise this strong is no texture
+        (5, 1, 5),
         (0.3, 0.9, 0.3),  # too little to be any
         (0.0, 3, 3),
     ],

@@ -17,7 +17,7 @@ are the noise); A. Foi, "Clipped noisy images: heteroskedastic modeling and prac
 
 What it cannot see: noise that was smoothed after it was made, by a camera's demosaicking, its own denoising or JPEG.
 Such noise has little left at high frequencies, and the figure comes out far too low. That is read by a small regression on
-many statistics instead (`grainwise.runtime.noise_reading`), which also tells fine texture from weak noise.
+many statistics instead (`grainwise.runtime.noise_reading`).
 """
 
 import math
@@ -178,10 +178,10 @@ def estimate_from(sample: NoiseSample) -> NoiseEstimate:
     level = read_level(sample, white.sigma)
     if level == white.sigma:
         return white
-    factor, smoothed = level / max(white.sigma, 1e-6), level > white.sigma
+    factor = level / max(white.sigma, 1e-6)
     if not white.depends_on_brightness or factor > _TRUSTED:
-        return NoiseEstimate(level, smoothed=smoothed)
-    return NoiseEstimate(level, white.brightness, tuple(factor * sigma for sigma in white.sigmas), smoothed)
+        return NoiseEstimate(level, smoothed=True)
+    return NoiseEstimate(level, white.brightness, tuple(factor * sigma for sigma in white.sigmas), smoothed=True)
 
 
 def measure_white(sample: NoiseSample) -> NoiseEstimate | None:

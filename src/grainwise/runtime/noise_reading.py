@@ -21,8 +21,6 @@ _APART: Final = 1.3
 """Levels that differ by less are the same."""
 _LEAST_READ: Final = 1 / 255
 """Smoothed noise that asks for less is none."""
-_TEXTURE_TO: Final = 12 / 255
-"""Texture passes for white noise up to this level."""
 
 
 @functools.cache
@@ -41,8 +39,8 @@ def seen_in(sample: NoiseSample, white: float) -> Array:
 def read_level(sample: NoiseSample, white: float, reader: NoiseReader | None = None) -> float:
     """The level that the noise of a picture asks for; ``white`` itself where it stands.
 
-    White noise is measured better than read, so the reading counts where it contradicts: where it is higher, the noise was
-    smoothed; where it is lower, and the measurement low, that was texture.
+    White noise is measured better than it is read, and a measurement that is too low says that the noise was smoothed: so the
+    reading counts where it is higher by more than can be an error.
 
     Args:
         sample: of the picture.
@@ -52,6 +50,4 @@ def read_level(sample: NoiseSample, white: float, reader: NoiseReader | None = N
     if min(sample.crops[0].shape[:2]) < LEAST_SIDE:
         return white
     level = (reader or shipped_reader()).level(seen_in(sample, white))
-    smoothed = level > max(_APART * white, _LEAST_READ)
-    texture = _APART * level < white < _TEXTURE_TO
-    return level if smoothed or texture else white
+    return level if level > max(_APART * white, _LEAST_READ) else white
