@@ -154,12 +154,12 @@ def table(args: argparse.Namespace) -> None:
         "# The level where noise is not white",
         "",
         f"`python benchmarks/noise_reader.py {shlex.join(sys.argv[1:])}`, commit {current_commit()}, {denoiser.dtype}, budget "
-        f"`{args.budget}`. PSNR in dB, RGB jointly, 8 bits; levels in steps of 255, means over the pictures. *Measured*: the level "
-        "of white noise (high frequencies of the smoothest patches). *Read*: all defaults. *Best*: of the levels "
+        f"`{args.budget}`. PSNR in dB, RGB jointly, 8 bits; levels in steps of 255, means over the pictures. *Measured*: the "
+        "level of white noise (high frequencies of the smoothest patches). *Read*: all defaults. *Best*: of the levels "
         f"{', '.join(map(str, LEVELS))}, chosen by the clean picture.",
         "",
-        "The reader was fitted to free pictures with synthetic noise alone; its card holds the regret for each kind. No picture "
-        "below taught it anything.",
+        "The reader was fitted to free pictures with synthetic noise alone; its card holds the regret for each kind. No "
+        "picture below taught it anything.",
         "",
         "## Real pairs",
         "",
@@ -169,8 +169,8 @@ def table(args: argparse.Namespace) -> None:
         "",
         "## Pictures without noise, blind",
         "",
-        "PSNR of the result against the picture itself: what of its texture was taken for noise. (CBSD68 and LIVE1 are JPEGs or "
-        "were once.)",
+        "PSNR of the result against the picture itself: what of its texture was taken for noise. (CBSD68 and LIVE1 are JPEGs "
+        "or were once.)",
         "",
         "| set | pictures | unchanged | least PSNR | 10 % quantile | greatest level |",
         "|---|---:|---:|---:|---:|---:|",

@@ -44,7 +44,8 @@ def test_grey_equals_grey_in_three_channels():
 @pytest.mark.parametrize("side", [8, 13, 20, 100])
 def test_small_pictures_have_all_features(side):
     seen = features([white_noise(5 / 255, side)], 3, 0.02)
-    assert seen.shape == (FEATURES,) and np.isfinite(seen).all()
+    assert seen.shape == (FEATURES,)
+    assert np.isfinite(seen).all()
 
 
 def test_clipped_and_still_parts_are_left_out():

@@ -70,7 +70,8 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 def test_noise_that_a_camera_smoothed_is_found_and_removed():
     clean, noisy = camera_pair()
     white, found = measure_white(sample_of(noisy)), estimate_noise(noisy)
-    assert white is not None and found.smoothed
+    assert white is not None
+    assert found.smoothed
     assert found.sigma > max(2 * white.sigma, 2 / 255)
     restored = Denoiser.from_pretrained()(noisy, budget="fast")
     assert psnr(np.asarray(restored), clean) > psnr(noisy, clean) + 1.5
@@ -81,7 +82,8 @@ def test_white_noise_is_measured_as_before(level):
     noise = np.random.default_rng(1).standard_normal((320, 320, 3))
     noisy = eight_bit(scene() + level / 255 * noise)
     white, found = measure_white(sample_of(noisy)), estimate_noise(noisy)
-    assert found == white and not found.smoothed
+    assert found == white
+    assert not found.smoothed
 
 
 def test_a_clean_picture_is_left_alone():

@@ -37,13 +37,16 @@ def test_every_kind_is_drawn_and_a_crop_is_a_function_of_its_seed():
     for index in range(60):
         kind, clean, noisy = degraded(pictures, np.random.default_rng((1, index)))
         kinds.add(kind)
-        assert clean.shape == noisy.shape and noisy.min() >= 0 and noisy.max() <= 1
+        assert clean.shape == noisy.shape
+        assert noisy.min() >= 0
+        assert noisy.max() <= 1
         np.testing.assert_allclose(noisy * 255, np.rint(noisy * 255), atol=1e-3)
         if kind == "clean":
             assert np.abs(clean - noisy).max() < 1 / 255
     assert kinds == set(KINDS)
     first, again = (degraded(pictures, np.random.default_rng((1, 7))) for _ in range(2))
-    assert first[0] == again[0] and (first[2] == again[2]).all()
+    assert first[0] == again[0]
+    assert (first[2] == again[2]).all()
 
 
 def test_a_corpus_of_small_pictures_is_refused():
@@ -63,7 +66,8 @@ def test_regret_is_exact_at_the_levels_and_straight_between_them():
 def test_a_fitted_reader_does_better_than_leaving_pictures_alone():
     told: list[int] = []
     readings = read(corpus(), blur, see, crops=64, progress=lambda done, total: told.append(done))
-    assert told == list(range(1, 65)) and readings.regrets.min() == 0
+    assert told == list(range(1, 65))
+    assert readings.regrets.min() == 0
     assert readings.held_out.sum() == 8
     reader = fit(readings, hidden=16, members=1, steps=300)
     kept = ~readings.held_out

@@ -41,7 +41,8 @@ def _bands() -> Array:
     """[64, bands]: averages squared coefficients over each band."""
     u, v = np.mgrid[:PATCH, :PATCH]
     member = np.stack([((u + v >= low) & (u + v <= high)).ravel() for low, high in BANDS], 1)
-    return (member / member.sum(0)).astype(np.float32)
+    weights: Array = (member / member.sum(0)).astype(np.float32)
+    return weights
 
 
 _PLANE: Final = np.kron(dct_matrix(), dct_matrix()).T

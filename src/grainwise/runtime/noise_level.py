@@ -146,10 +146,10 @@ class NoiseEstimate:
 def estimate_noise(image: NDArray[np.generic]) -> NoiseEstimate:
     """Estimate the noise of a picture, blind.
 
-    White noise is measured, even or depending on brightness; of noise that a camera, JPEG or resizing smoothed, the level that
-    a denoiser should be told is read (see `NoiseEstimate.smoothed`). Pictures above 1.6 megapixels are sampled: 400 crops, evenly
-    spread, so that time and memory do not grow with the picture. The same picture always gives the same answer. Areas
-    that are clipped, or exactly flat like a frame, are left out; a picture that is exactly flat but for edges (a
+    White noise is measured, even or depending on brightness; of noise that a camera, JPEG or resizing smoothed, the level
+    that a denoiser should be told is read (see `NoiseEstimate.smoothed`). Pictures above 1.6 megapixels are sampled: 400
+    crops, evenly spread, so that time and memory do not grow with the picture. The same picture always gives the same
+    answer. Areas that are clipped, or exactly flat like a frame, are left out; a picture that is exactly flat but for edges (a
     drawing, a page of text) has no noise. Pictures smaller than 8 pixels a side get a rough figure from 2x2
     differences, and pictures one pixel wide or high get 0.
 

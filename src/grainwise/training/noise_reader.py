@@ -69,7 +69,7 @@ def degraded(
     picture = corpus.picture(fits[generator.integers(len(fits))])
     side = int(generator.choice([s for s in _SIDES if s <= min(picture.shape[:2])]))
     top, left = (int(generator.integers(length - side + 1)) for length in picture.shape[:2])
-    clean = picture[top : top + side, left : left + side].astype(np.float32) / 255
+    clean: FloatPicture = picture[top : top + side, left : left + side].astype(np.float32) / np.float32(255)
     kind = str(generator.choice(list(KINDS), p=list(KINDS.values())))
     grey = generator.random() < GREY
     if grey:
@@ -185,7 +185,7 @@ def _fit_member(member: nn.Module, scaled: Tensor, regrets: Tensor, steps: int) 
         # the second term leads back levels that lie where the regret is level, or beyond the grid
         loss = regret(log_level, regrets[drawn]).mean() + 0.02 * (log_level - best[drawn]).abs().mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
 
