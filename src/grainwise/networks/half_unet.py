@@ -163,6 +163,11 @@ class HalfUNet(Network):
             plain._fixed = level  # type: ignore[assignment]
         return plain
 
+    def merged_anew(self, level: float) -> None:
+        """Tell a network that was extracted at a level that its kernels were overwritten by those of another ``level``."""
+        if self._fixed:
+            self._fixed = (level,)
+
     def _told_level(self, x: Tensor, at: tuple[Any, ...], sigma: Tensor | None) -> tuple[Tensor, tuple[Any, ...]]:
         """What enters beside the picture, [B, 1, 1 or H, 1 or W], and what the layers take."""
         if self.facts.task == DENOISE:

@@ -1,13 +1,18 @@
 """A slider: one picture, restored again and again at another level, while somebody looks at it.
 
-What does not depend on the level is done once: decoding, the estimate, the head of the network. A new level costs the merging
-of its kernels (a few milliseconds, measured by benchmarks/live.py) and the rest of the network: first for a preview, reduced
-in size and width, then for the part of the picture that is on the screen, or all of it.
+What does not depend on where the slider stands is done once: decoding, the estimate, the pixels as the network takes them, the
+head of a network whose head knows no level, and, for what is on the screen, the results of the narrowest plan at a few fixed
+levels (`LiveRestorer.prepare`). A new level is then first mixed of the two results beside it, in a few milliseconds; where
+these are not there yet, its kernels are merged and the narrowest plan runs. The full plan follows, for the part of the picture
+that is on the screen, or all of it. Measured by benchmarks/live.py.
 """
 
 import math
 import threading
+from collections import OrderedDict
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,66 +21,101 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.core.image import as_hwc, like_input
+from grainwise.networks.half_resolution import FULL_EFFECT, FULL_EFFECT_OF_LEVEL
+from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.hyperres import HyperRes
 from grainwise.networks.level_estimator import LevelEstimator
 from grainwise.networks.network import Network
-from grainwise.networks.tasks import DENOISE
+from grainwise.networks.tasks import DEJPEG, DENOISE
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.primitives.hyper_conv import LevelConv
 from grainwise.runtime import machine, memory
-from grainwise.runtime.noise_level import estimate_noise
+from grainwise.runtime.jpeg_quality import estimate_jpeg
+from grainwise.runtime.knots import Knots
+from grainwise.runtime.level import Level, is_number
+from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
 from grainwise.runtime.pixels import Image, ProgressCallback, tell, to_pixels, to_tensor
+from grainwise.runtime.seams import REACH
 from grainwise.runtime.tiles import Box, Tile, plan_tiles, tile_of
+
+MOST_LOOKS = 2
+"""Windows, the whole picture among them, whose results at fixed levels are kept."""
+
+_KNOTS = 24
+_STRIP = 64
 
 
 class MergedNetwork:
-    """An extracted network whose kernels are merged anew for each level, in place.
+    """An extracted network whose kernels are merged anew for each level, in place; plain ones stay as they are.
 
     Args:
-        network: with level-conditioned layers.
+        network: with level-conditioned layers, or one that is told sigma.
         plan: its channel plan.
         device, dtype: of the arithmetic; kernels are merged in the dtype of the weights.
 
+    Attributes:
+        lock: to be held while the network of a level is used.
+
     Raises:
-        InputError: the network has no such layers.
+        InputError: the network knows no level at all.
     """
 
     def __init__(self, network: Network, plan: ChannelPlan, device: torch.device, dtype: torch.dtype) -> None:
         """Extract it twice: with its kernels merged, and with what they are merged from."""
-        if network.facts.level_range is None:
+        if network.facts.level_range is None and not network.facts.needs_sigma:
             raise InputError("this network takes no level, so there is nothing to slide")
-        self.level = 0.0
-        source = network.extract(plan).to(device)
-        self.network = network.extract(plan, self.level).to(device, dtype).requires_grad_(False)
-        for module in (source, self.network):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._pairs: list[tuple[LevelConv, nn.Module]] = [
-            (part, self.network.get_submodule(name))
-            for name, part in source.named_modules()
-            if isinstance(part, LevelConv)
-        ]
+        self.lock = threading.RLock()
+        self._level = 0.0
+        levels = () if network.facts.level_range is None else (self._level,)
+        self.network = network.extract(plan, *levels).to(device, dtype).requires_grad_(False)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._pairs: list[tuple[LevelConv, nn.Module]] = []
+        if levels:
+            source = network.extract(plan).to(device)
+            source.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._pairs = [
+                (part, self.network.get_submodule(name))
+                for name, part in source.named_modules()
+                if isinstance(part, LevelConv)
+            ]
 
     def at(self, level: float) -> nn.Module:
         """The network with the kernels of ``level``: the same object each time, valid until the next call."""
-        if level != self.level:
+        if self._pairs and level != self._level:
             for part, layer in self._pairs:
                 part.merge_into(layer, level)
-            self.level = level
+            if isinstance(self.network, HalfUNet):
+                self.network.merged_anew(level)
+            self._level = level
         return self.network
 
 
+@dataclass(slots=True)
+class _Look:
+    """What is on the screen: a window of the picture, or all of it, reduced (``tile`` is None)."""
+
+    tile: Tile | None
+    knots: Knots
+    x: Tensor | None
+    noise: Tensor | None
+    features: Tensor | None = None
+
+
 class LiveRestorer:
-    """Holds one picture and restores it at any level. Calls from several threads wait for each other.
+    """Holds one picture and restores it at any level of a slider. It may be called from several threads.
 
     Args:
-        network: HyperRes, its layers level-conditioned.
+        network: `HyperRes`, or a `HalfUNet`: the networks that ship. For super-resolution the picture is enlarged already.
         image: NumPy HWC (C = 1 or 3; uint8, uint16, or floats in [0, 1]) or torch BCHW with B = 1. Grey pictures go through a
             colour network as colour; a network for luma takes grey pictures alone.
         plan: of the full picture; None takes the widest.
         preview_plan: of the preview; None takes the narrowest.
-        preview_pixels: the preview of a denoiser is reduced by a whole factor to at most so many.
-        estimator: estimates the level; None takes `estimate_noise` for noise, and there is no estimate for other tasks.
-        device, dtype: see `grainwise.runtime.denoiser.Denoiser`.
+        preview_pixels: the preview of the whole picture is reduced by a whole factor to at most so many.
+        estimator: estimates the level; None takes `estimate_noise` for noise and `estimate_jpeg` for JPEG artifacts, and there
+            is no estimate for other tasks.
+        noise: the noise as it was estimated. Where it depends on brightness, the slider's value is its root mean square over
+            the picture, as a denoiser's strength has it; for networks whose kernels do not depend on the level.
+        device, dtype: see `grainwise.runtime.restorer.Restorer`.
 
     Raises:
         InputError: another network, or a picture, device or dtype that cannot be used.
@@ -90,37 +130,37 @@ class LiveRestorer:
         preview_plan: ChannelPlan | None = None,
         preview_pixels: int = 250_000,
         estimator: LevelEstimator | None = None,
+        noise: NoiseEstimate | None = None,
         device: str = "auto",
         dtype: str = "auto",
     ) -> None:
         """Read the picture and build both networks."""
-        if not isinstance(network, HyperRes):
-            raise InputError(f"only HyperRes keeps its head apart from its levels, got {type(network).__name__}")
+        if not isinstance(network, HyperRes | HalfUNet):
+            raise InputError(f"a slider takes a HyperRes or a HalfUNet, got {type(network).__name__}")
         machine.tune_allocator()
-        self.facts = network.facts
+        self.facts = facts = network.facts
         self._image, self._pixels = image, as_hwc(image)
-        if self.facts.channels == 1 and self._pixels.shape[2] != 1:
+        if facts.channels == 1 and self._pixels.shape[2] != 1:
             raise InputError("this network restores luma; give it a grey picture, [H, W] or [H, W, 1]")
-        if estimator is not None and (estimator.task, estimator.channels) != (self.facts.task, self.facts.channels):
+        if estimator is not None and (estimator.task, estimator.channels) != (facts.task, facts.channels):
             raise InputError(
                 f"the estimator is one for {estimator.task} in {estimator.channels} channels, not this network's"
             )
+        if noise is not None and (facts.task != DENOISE or facts.level_range is not None):
+            raise InputError("only a denoiser whose kernels do not depend on the level is told how the noise varies")
         if preview_pixels < 1:
             raise InputError(f"the preview needs at least 1 pixel, got {preview_pixels}")
-        self._estimator = estimator
+        self._estimator, self._noise = estimator, noise
         self._device = machine.find_device(device)
         self._dtype = machine.find_dtype(dtype, self._device)
-        self._full_plan = plan or network.space.widest
-        self._full = MergedNetwork(network, self._full_plan, self._device, self._dtype)
-        small = preview_plan or network.space.narrowest
-        self._small = self._full
-        if small != self._full_plan:
-            self._small = MergedNetwork(network, small, self._device, self._dtype)
-        self._bytes_per_pixel = network.bytes_per_pixel(self._full_plan, self._dtype.itemsize)
+        full, small = plan or network.space.widest, preview_plan or network.space.narrowest
+        self._full = MergedNetwork(network, full, self._device, self._dtype)
+        self._small = self._full if small == full else MergedNetwork(network, small, self._device, self._dtype)
+        self._bytes_per_pixel = network.bytes_per_pixel(full, self._dtype.itemsize)
         height, width = self._pixels.shape[:2]
-        factor = math.ceil(math.sqrt(height * width / preview_pixels)) if self.facts.task == DENOISE else 1
-        self.factor = min(factor, height, width)
+        self.factor = min(math.ceil(math.sqrt(height * width / preview_pixels)), height, width)
         self._features: dict[Tile, Tensor] = {}
+        self._looks: OrderedDict[Box | None, _Look] = OrderedDict()
         self._lock = threading.Lock()
 
     @cached_property
@@ -129,7 +169,9 @@ class LiveRestorer:
         if self._estimator is not None:
             x = self._tensor(self._pixels)
             return self._estimator.to(self._device).estimate(x).value
-        return estimate_noise(self._pixels).sigma if self.facts.task == DENOISE else None
+        if self.facts.task == DENOISE:
+            return (self._noise or estimate_noise(self._pixels)).sigma
+        return estimate_jpeg(self._pixels).quality if self.facts.task == DEJPEG else None
 
     def full(self, value: float, *, progress: ProgressCallback | None = None) -> Image | Tensor:
         """The picture restored at ``value``, of the type, depth and shape of the image; exactly what a fresh run gives.
@@ -139,16 +181,15 @@ class LiveRestorer:
             progress: called after each tile; returning False cancels.
 
         Raises:
-            InputError: a value that is no level, or not enough memory.
+            InputError: a value outside the slider, or not enough memory.
             Cancelled: ``progress`` returned False.
         """
-        level = self._level(value)
+        self._place(value)
         tiles = self._tiles()
         total, done = sum(tile.read.area for tile in tiles), 0
         out = np.empty_like(self._pixels, order="C")
         for tile in tiles:
-            with self._lock:
-                out[tile.write.slices] = self._restored(tile, level, keep=True)
+            out[tile.write.slices] = to_pixels(self._restored(self._full, tile, value, keep=True), self._pixels)
             done += tile.read.area
             tell(progress, done / total)
         return like_input(out, self._image)
@@ -157,50 +198,153 @@ class LiveRestorer:
         """The pixels of ``window``, what is on the screen, as they are in `full`: [height, width, C] of the image's depth.
 
         Raises:
-            InputError: a value that is no level, or a window that is not inside the picture.
+            InputError: a value outside the slider, or a window that is not inside the picture.
         """
-        level, facts = self._level(value), self.facts
-        height, width = self._pixels.shape[:2]
-        grid = {"halo": facts.halo, "multiple": facts.size_multiple, "least_pixels": facts.least_tile}
-        with self._lock:
-            return self._restored(tile_of(window, height, width, **grid), level, keep=False)
+        self._place(value)
+        tile = self._tile(window, self.facts.halo, self.facts.least_tile)
+        return to_pixels(self._restored(self._full, tile, value, keep=False), self._pixels)
 
-    def preview(self, value: float) -> Image:
-        """A quick look at ``value``: [H / factor, W / factor, C] NumPy pixels of the image's depth, rounded down.
+    def preview(self, value: float, window: Box | None = None) -> Image:
+        """A quick look at ``value``, by the preview's plan: NumPy pixels [h, w, C] of the image's depth.
 
-        A denoiser sees the picture reduced by means of ``factor`` x ``factor`` pixels, which divides the noise by the factor,
-        and is told so. What reducing does to other degradations is no level of theirs: their preview has full size and is
-        only narrower. All of it uses the preview's plan.
+        Args:
+            value: see `full`.
+            window: what is on the screen, in full size (what lies further off than `REACH` pixels is not asked); None looks at
+                the whole picture, reduced by means of `factor` x `factor` pixels, rounded down.
+
+        A denoiser sees a whole picture reduced already, which divides the noise by the factor, and is told so. What reducing
+        does to other degradations is no level of theirs: they are reduced when they are restored.
+
+        Where `prepare` has been here, the result is mixed of two, and may be off by a step or two of 255 at edges.
 
         Raises:
-            InputError: a value that is no level.
+            InputError: a value outside the slider, or a window that is not inside the picture.
         """
-        level = self._level(value / self.factor if self.facts.task == DENOISE else value)
-        with self._lock, torch.inference_mode():
-            features, x = self._small_features
-            y = self._small.at(level).decode(features, x, (), ())  # type: ignore[operator]
-        return to_pixels(y[0], self._pixels)
+        place = self._place(value)
+        look = self._look(window)
+        y = look.knots.at(place)
+        return to_pixels(self._glance(look, place) if y is None else y, self._pixels)
 
-    @cached_property
-    def _small_features(self) -> tuple[Tensor, Tensor]:
-        x = self._tensor(self._pixels)
-        x = F.avg_pool2d(x, self.factor) if self.factor > 1 else x
-        with torch.inference_mode():
-            return self._small.network.features(x), x  # type: ignore[operator]
+    def prepare(
+        self, window: Box | None = None, *, around: float | None = None, progress: ProgressCallback | None = None
+    ) -> None:
+        """Do what previews of ``window`` at any value have in common: results at fixed levels, kept for the last few windows.
 
-    def _restored(self, tile: Tile, level: float, *, keep: bool) -> Image:
-        """The pixels that ``tile`` writes."""
+        Args:
+            window: see `preview`.
+            around: the value whose neighbours come first.
+            progress: called after each level; returning False cancels, and what is done is kept.
+
+        Raises:
+            InputError: as `preview`.
+            Cancelled: ``progress`` returned False.
+        """
+        look = self._look(window)
+        missing = look.knots.missing(0.5 if around is None else self._place(around))
+        for done, place in enumerate(missing, 1):
+            look.knots.put(place, self._glance(look, place))
+            tell(progress, done / len(missing))
+
+    def _look(self, window: Box | None) -> _Look:
+        """What is held of a window; the oldest is forgotten."""
+        tile = None if window is None else self._tile(window, REACH, 1)
+        with self._lock:
+            look = self._looks.get(window)
+            if look is None:
+                fade = FULL_EFFECT / self.facts.sigma_max if self.facts.task == DENOISE else FULL_EFFECT_OF_LEVEL
+                fade *= self.factor if tile is None and self.facts.task == DENOISE else 1
+                places = {*(i / _KNOTS for i in range(_KNOTS)), min(1.0, fade)}
+                x = noise = None
+                if tile is not None:
+                    x, noise = self._tensor(self._pixels[tile.read.slices]), self._varying(tile.read)
+                elif self.facts.task == DENOISE:
+                    x, noise = self._reduced()
+                look = self._looks[window] = _Look(tile, Knots(places), x, noise)
+            self._looks.move_to_end(window)
+            while len(self._looks) > MOST_LOOKS:
+                self._looks.popitem(last=False)
+            return look
+
+    def _glance(self, look: _Look, place: float) -> Tensor:
+        """[C, h, w] of a look, by the preview's plan."""
+        value = self._value(place)
+        if look.x is None:
+            return self._whole(value)
+        if look.tile is None:
+            value /= self.factor
+        with self._small.lock, torch.inference_mode():
+            y, look.features = self._run(self._small, look.x, value, look.noise, look.features)
+        if look.tile is None:
+            return y[0]
+        inner = look.tile.write.within(look.tile.read)
+        return y[0, :, *inner.slices].clone()
+
+    def _whole(self, value: float) -> Tensor:
+        """The whole picture by the preview's plan, then reduced."""
+        height, width = self._pixels.shape[:2]
+        y = torch.empty(self.facts.channels, height, width, device=self._device)
+        for tile in self._tiles():
+            y[:, *tile.write.slices] = self._restored(self._small, tile, value, keep=False)
+        return F.avg_pool2d(y, self.factor) if self.factor > 1 else y
+
+    def _reduced(self) -> tuple[Tensor, Tensor | None]:
+        """The picture and the noise of its pixels, where it varies, reduced; in strips, so that little memory is needed."""
+        height, width = self._pixels.shape[:2]
+        parts: list[Tensor] = []
+        noises: list[Tensor] = []
+        for top in range(0, height - self.factor + 1, _STRIP * self.factor):
+            box = Box(top, min(height, top + _STRIP * self.factor), 0, width)
+            parts.append(F.avg_pool2d(self._tensor(self._pixels[box.slices]), self.factor))
+            noise = self._varying(box)
+            if noise is not None:
+                noises.append(F.avg_pool2d(noise, self.factor))
+        return torch.cat(parts, 2), torch.cat(noises, 2) if noises else None
+
+    def _restored(self, network: MergedNetwork, tile: Tile, value: float, *, keep: bool) -> Tensor:
+        """What ``tile`` writes, [C, h, w]; ``keep`` what does not depend on the level."""
         x = self._tensor(self._pixels[tile.read.slices])
-        with torch.inference_mode():
-            features = self._features.get(tile)
-            if features is None:
-                features = self._full.network.features(x)  # type: ignore[operator]
+        with network.lock, torch.inference_mode():
+            known = self._features.get(tile) if network is self._full else None
+            y, features = self._run(network, x, value, self._varying(tile.read), known)
+            if features is not None and keep and tile not in self._features:
                 held = sum(kept.nbytes for kept in self._features.values()) + features.nbytes
-                if keep and held <= memory.available_bytes() // 4:
+                if held <= memory.available_bytes() // 4:
                     self._features[tile] = features
-            y = self._full.at(level).decode(features, x, (), ())  # type: ignore[operator]
-        inner = tile.write.within(tile.read)
-        return to_pixels(y[0, :, *inner.slices], self._pixels)
+        return y[0, :, *tile.write.within(tile.read).slices]
+
+    def _run(
+        self, network: MergedNetwork, x: Tensor, value: float, noise: Tensor | None, features: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """``x`` restored at ``value``, and the output of a head that knows no level.
+
+        Args:
+            network: its lock is held.
+            x: [1, C, H, W].
+            value: in the units of the task.
+            noise: the noise at each pixel, [1, 1, H, W], of which ``value`` is the root mean square over the picture.
+            features: of the head, where they are known.
+        """
+        plain: Any = network.at(0.0 if self.facts.level_range is None else float(self.facts.level(value)))
+        if isinstance(plain, HyperRes):
+            known = plain.features(x) if features is None else features
+            return plain.decode(known, x, (), ()), known
+        told = {}
+        if plain.facts.needs_sigma:
+            told["sigma"] = torch.full((1,), value, device=x.device)
+        if noise is not None and self._noise is not None:
+            told["sigma"] = (noise * (value / self._noise.sigma)).clamp(max=self.facts.sigma_max)
+        return plain(x, **told), None
+
+    def _varying(self, box: Box) -> Tensor | None:
+        """The noise level at each pixel of ``box`` as it was estimated, [1, 1, H, W]; None where it is even."""
+        if self._noise is None or not self._noise.depends_on_brightness or self._noise.sigma == 0:
+            return None
+        height, width = self._pixels.shape[:2]
+        return Level(None, self._noise, 1.0, math.inf, (height, width)).of(box, self._pixels, self._device)
+
+    def _tile(self, window: Box, halo: int, least: int) -> Tile:
+        height, width = self._pixels.shape[:2]
+        return tile_of(window, height, width, halo=halo, multiple=self.facts.size_multiple, least_pixels=least)
 
     def _tiles(self) -> tuple[Tile, ...]:
         height, width = self._pixels.shape[:2]
@@ -217,7 +361,21 @@ class LiveRestorer:
     def _tensor(self, pixels: Image) -> Tensor:
         return to_tensor(pixels, self._device)[:, : self.facts.channels]
 
-    def _level(self, value: float) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"the level of a slider is a finite number in the units of the task, got {value!r}")
-        return float(self.facts.level(float(value)))
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The values at the two ends of the slider, the one that changes nothing first."""
+        return self.facts.level_range or (0.0, self.facts.sigma_max)
+
+    def _place(self, value: float) -> float:
+        """Where on the slider a value stands, 0 to 1."""
+        low, high = sorted(self.ends)
+        if not is_number(value) or not low <= value <= high:
+            raise InputError(
+                f"the level of a slider is a number from {low:g} to {high:g}, in the units of {self.facts.task}, got {value!r}"
+            )
+        start, end = self.ends
+        return (float(value) - start) / (end - start)
+
+    def _value(self, place: float) -> float:
+        start, end = self.ends
+        return start + place * (end - start)
