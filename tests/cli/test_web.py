@@ -50,6 +50,12 @@ def test_limits_are_refused(run: Callable[..., Ran]) -> None:
         assert words in ran.err
 
 
+def test_models_of_a_task_that_is_there_twice_are_refused(run: Callable[..., Ran]) -> None:
+    ran = run("web", "--model", "dejpeg", "--model", "dejpeg", "--port", "0", "--no-browser")
+    assert ran.code == 2
+    assert "two for dejpeg" in ran.err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_the_docs_show_exists(command: str, run: Callable[..., Ran]) -> None:
     helped = run("web", "--help").out

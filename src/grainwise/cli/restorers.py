@@ -45,12 +45,12 @@ def restorer_of(
     return restore
 
 
-def restorer_for(model: str, *, device: str, dtype: str) -> "Restorer":
+def restorer_for(model: str, *, device: str, dtype: str, max_memory: float | None = None) -> "Restorer":
     """The restorer of a model, whatever its task.
 
     Raises:
         UnknownNameError, WeightsError: no such weights, or a damaged file.
-        InputError: a device or dtype that is not there, or a network that no restorer takes.
+        InputError: a device, dtype or limit of memory that cannot be had, or a network that no restorer takes.
     """
     from grainwise.networks.checkpoint import load_weights
     from grainwise.runtime.denoiser import Denoiser
@@ -59,7 +59,8 @@ def restorer_for(model: str, *, device: str, dtype: str) -> "Restorer":
 
     weights = load_weights(model)
     kinds: dict[str, type[Restorer]] = {kind.task: kind for kind in (Denoiser, JpegRestorer, Upscaler)}
-    return kinds[weights.network.facts.task](weights, device=device, dtype=dtype)  # type: ignore[arg-type]
+    kind = kinds[weights.network.facts.task]
+    return kind(weights, device=device, dtype=dtype, max_memory=max_memory)  # type: ignore[arg-type]
 
 
 def find_denoiser(model: str, *, device: str, dtype: str) -> "Denoiser | BlindDenoiser":

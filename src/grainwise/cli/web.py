@@ -4,27 +4,38 @@ from typing import Annotated
 
 import typer
 
-from grainwise.cli.options import Device, Dtype, Model
+from grainwise.cli.options import Device, Dtype
 
 
 def web(
     port: Annotated[int, typer.Option(help="To listen on, on this machine only; 0 takes any that is free.")] = 8017,
-    model: Model = "default",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Weights in place of those that ship for their task, by name or file; may be given for each task.",
+            show_default="default, dejpeg and upscale",
+        ),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_memory: Annotated[float | None, typer.Option(help="What the process may take, in MB.")] = None,
     max_upload: Annotated[float, typer.Option(help="The largest file that is taken, in MB.")] = 512,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
 ) -> int:
-    """Open the page: drop a picture, choose budget and strength, compare, download. Nothing leaves this machine."""
+    """Open the page: drop a picture, clean or enlarge it, compare, download. Nothing leaves this machine."""
     import webbrowser
 
-    from grainwise.runtime.denoiser import Denoiser
+    from grainwise.cli.restorers import restorer_for
+    from grainwise.networks.checkpoint import SHIPPED
     from grainwise.web.server import PageServer, serve
 
-    denoiser = Denoiser.from_pretrained(model, device=device, dtype=dtype, max_memory=max_memory)  # type: ignore[arg-type]
+    given = [restorer_for(name, device=device, dtype=dtype, max_memory=max_memory) for name in model or []]
+    shipped = [restorer_for(name, device=device, dtype=dtype, max_memory=max_memory) for name in SHIPPED]
+    taken = {restorer.task for restorer in given}
     try:
-        server = PageServer(denoiser, port=port, max_upload=max_upload)
+        server = PageServer(
+            [*given, *(each for each in shipped if each.task not in taken)], port=port, max_upload=max_upload
+        )
     except OSError as error:
         raise OSError(f"cannot listen on port {port}: {(error.strerror or str(error)).lower()}; try --port 0") from None
 

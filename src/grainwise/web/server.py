@@ -1,10 +1,13 @@
 """The page and what it asks for, over HTTP on 127.0.0.1.
 
     GET    /                        the page; /page.js, /page.css
-    GET    /model                   what can be asked for: budgets with costs, the greatest noise level, limits
+    GET    /model                   what can be asked for: tasks with budgets, their costs and ranges; limits
     POST   /pictures?name=NAME      the file as the body -> the picture's key
-    POST   /pictures/KEY/restore    ?budget=&strength=&sigma= (of 255)
+    POST   /pictures/KEY/restore    ?task=denoise&budget=&strength=&sigma= (of 255)
+                                    ?task=dejpeg&budget=&quality=, ?task=upscale&budget=&scale=
     GET    /pictures/KEY            how far it is
+    GET    /pictures/KEY/preview    ?(as restore)&window=left,top,width,height: a quick look; reduced where there is no window
+    GET    /pictures/KEY/part       the same window in full quality
     GET    /pictures/KEY/before     as the browser shows it; /after too, and /file to keep
     POST   /pictures/KEY/cancel
     DELETE /pictures/KEY
@@ -18,7 +21,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -28,8 +31,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from grainwise.core.errors import GrainwiseError, InputError
 from grainwise.core.pictures import SUFFIXES
-from grainwise.runtime.denoiser import Denoiser
-from grainwise.web.workshop import Entry, Settings, Workshop
+from grainwise.runtime.restorer import Restorer
+from grainwise.runtime.tiles import Box
+from grainwise.web.tasks import tasks_of
+from grainwise.web.workshop import Entry, Workshop
 
 HOST = "127.0.0.1"
 _FILES = {
@@ -62,28 +67,30 @@ class PageServer(ThreadingHTTPServer):
     """Serves the page until `shutdown`; then `close` deletes every picture.
 
     Args:
-        denoiser: restores the pictures.
+        restorers: restore the pictures, one for each task; the first is shown first.
         port: to listen on; 0 takes any that is free, which `url` then names.
         max_upload: the largest file that is taken, in MB (2**20 bytes).
 
     Raises:
-        InputError: a limit that is not above 0, or a port that does not exist.
+        InputError: a limit that is not above 0, a port that does not exist, no restorers, or two for one task.
         OSError: the port is taken.
     """
 
     daemon_threads = True
     allow_reuse_address = os.name == "posix"
 
-    def __init__(self, denoiser: Denoiser, *, port: int = 8017, max_upload: float = 512) -> None:
+    def __init__(self, restorers: Iterable[Restorer], *, port: int = 8017, max_upload: float = 512) -> None:
         """Bind, and make a folder for the pictures."""
         if not 0 < max_upload < float("inf"):
             raise InputError(f"the largest upload is a number of MB above 0, got {max_upload:g}")
         if not 0 <= port <= 65535:
             raise InputError(f"a port is a number from 0 to 65535, got {port}")
+        restorers = list(restorers)
+        tasks_of(restorers)
         super().__init__((HOST, port), _Handler)
         self.max_upload = int(max_upload * 2**20)
         self.folder = Path(tempfile.mkdtemp(prefix="grainwise-web-"))
-        self.workshop = Workshop(denoiser, self.folder)
+        self.workshop = Workshop(restorers, self.folder)
 
     @property
     def url(self) -> str:
@@ -111,6 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         ("DELETE", r"/pictures/([\w-]+)", "_forget"),
         ("POST", r"/pictures/([\w-]+)/restore", "_restore"),
         ("POST", r"/pictures/([\w-]+)/cancel", "_cancel"),
+        ("GET", r"/pictures/([\w-]+)/(preview|part)", "_look"),
         ("GET", r"/pictures/([\w-]+)/before", "_before"),
         ("GET", r"/pictures/([\w-]+)/after", "_after"),
         ("GET", r"/pictures/([\w-]+)/file", "_file"),
@@ -147,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": str(refusal)}, refusal.status)
         except GrainwiseError as error:
             self._json({"error": " ".join(str(error).split())}, HTTPStatus.BAD_REQUEST)
+        except MemoryError:
+            self._json({"error": "there is not enough memory for this"}, HTTPStatus.INSUFFICIENT_STORAGE)
 
     def _check_origin(self) -> None:
         hosts = [f"{name}:{self.server.server_port}" for name in (HOST, "localhost")]
@@ -155,11 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.FORBIDDEN, "only the page at this address may ask here")
 
     def _model(self) -> None:
-        weights = self.server.workshop.denoiser.weights
-        plans = [{"name": plan.name, "macs_per_pixel": plan.macs_per_pixel} for plan in weights.card.plans]
-        highest = round(255 * weights.network.facts.sigma_max)
-        about = {"model": weights.name, "licence": weights.card.licence, "plans": plans, "highest_sigma": highest}
-        self._json({**about, "max_upload": self.server.max_upload, "suffixes": list(SUFFIXES)})
+        tasks = [task.about() for task in self.server.workshop.tasks.values()]
+        self._json({"tasks": tasks, "max_upload": self.server.max_upload, "suffixes": list(SUFFIXES)})
 
     def _upload(self) -> None:
         length = self.headers.get("Content-Length", "")
@@ -194,20 +201,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _restore(self, key: str) -> None:
         entry = self._entry(key)
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        sigma = asked.get("sigma")
-        try:
-            strength = float(asked.get("strength", "1"))
-            level = None if sigma is None else float(sigma) / 255
-        except ValueError:
-            raise InputError(f"strength and noise level are numbers, got {asked}") from None
-        self.server.workshop.restore(entry, Settings(asked.get("budget", "balanced"), strength, level))
+        self.server.workshop.restore(entry, self._asked())
         self._json({"state": "waiting"}, HTTPStatus.ACCEPTED)
+
+    def _look(self, key: str, kind: str) -> None:
+        entry, asked = self._entry(key), self._asked()
+        window = _window(asked.pop("window", None))
+        content, suffix = self.server.workshop.look(entry, asked, window, sharp=kind == "part")
+        self._send(content, _TYPES[suffix])
+
+    def _asked(self) -> dict[str, str]:
+        return {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
 
     def _state(self, key: str) -> None:
         entry = self._entry(key)
         run = entry.run
         told: dict[str, Any] = {"width": entry.size[0], "height": entry.size[1], "state": "new"}
+        told |= {"orientation": entry.orientation, "format": entry.source.suffix.lstrip(".")}
         if run is not None:
             told |= {"state": run.state, "progress": run.progress, "error": run.error, "name": entry.name, **run.told}
         self._json(told)
@@ -269,6 +279,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+
+
+def _window(text: str | None) -> Box | None:
+    """``left,top,width,height`` in pixels.
+
+    Raises:
+        InputError: anything else.
+    """
+    if text is None:
+        return None
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(re.fullmatch(r"\d{1,9}", number, re.ASCII) for number in numbers):
+        raise InputError(f"a window is left,top,width,height in whole pixels, got {text[:50]!r}")
+    left, top, width, height = map(int, numbers)
+    return Box(top, top + height, left, left + width)
 
 
 def serve(server: PageServer, ready: Callable[[str], object] = len) -> None:

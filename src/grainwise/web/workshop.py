@@ -1,20 +1,26 @@
 """The pictures that a page works on: each uploaded once and restored as often as asked, one restoration at a time."""
 
+import math
 import queue
 import re
 import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from grainwise import __version__
 from grainwise.core.errors import Cancelled, GrainwiseError, InputError
-from grainwise.core.pictures import read_picture, write_picture
+from grainwise.core.pictures import check_target, read_picture, target_format, write_picture
 from grainwise.runtime.budget import choose_plan
-from grainwise.runtime.denoiser import Denoiser
+from grainwise.runtime.restorer import Restorer
+from grainwise.runtime.tiles import Box
+from grainwise.web.looks import Looks
+from grainwise.web.tasks import PageTask, read_settings, tasks_of
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 _SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
@@ -25,14 +31,14 @@ class Settings:
     """How a picture is to be restored.
 
     Args:
+        task: what is to be done.
         budget: a name, or MACs/px as text; see `grainwise.runtime.budget.parse_budget`.
-        strength: 0 to 2.
-        sigma: noise level in image units, or None to estimate it.
+        given: the numbers that the task takes, those that were given.
     """
 
-    budget: str = "balanced"
-    strength: float = 1.0
-    sigma: float | None = None
+    task: PageTask
+    budget: str
+    given: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -61,6 +67,8 @@ class Entry:
     folder: Path
     source: Path
     size: tuple[int, int]
+    alpha: bool
+    orientation: int
     run: Run | None = None
 
     @property
@@ -70,25 +78,32 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The file name that the result is given."""
-        return f"{self.stem}-clean{self.source.suffix}"
+        """The file name that the result of the last run is given."""
+        return f"{self.stem}-{'clean' if self.run is None else self.run.settings.task.made}{self.source.suffix}"
 
 
 class Workshop:
-    """Keeps pictures and restores them in a thread of its own.
+    """Keeps pictures and restores them in a thread of its own, which prepares the slider while nothing is to be restored.
 
     Args:
-        denoiser: restores them.
+        restorers: restore them, one for each task.
         folder: where files are kept; emptied of each picture as it is forgotten.
         most: pictures that are kept; the oldest is forgotten for a new one.
+
+    Attributes:
+        tasks: by name.
+
+    Raises:
+        InputError: no restorers, or two for one task.
     """
 
-    def __init__(self, denoiser: Denoiser, folder: Path, *, most: int = 8) -> None:
+    def __init__(self, restorers: Iterable[Restorer], folder: Path, *, most: int = 8) -> None:
         """Start the thread."""
-        self.denoiser, self.folder, self.most = denoiser, folder, most
+        self.tasks, self.folder, self.most = tasks_of(restorers), folder, most
+        self._looks = Looks(folder)
         self._entries: dict[str, Entry] = {}
         self._lock = threading.Lock()
-        self._asked: queue.Queue[tuple[Entry, Run] | None] = queue.Queue()
+        self._asked: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="restorer", daemon=True)
         self._thread.start()
 
@@ -107,7 +122,8 @@ class Workshop:
         if suffix == ".tif":
             write_picture(folder / "before.png", picture.pixels, picture)
         height, width = picture.pixels.shape[:2]
-        entry = Entry(key, _plain(Path(name).stem), folder, source, (width, height))
+        about = picture.alpha is not None, picture.metadata.orientation
+        entry = Entry(key, _plain(Path(name).stem), folder, source, (width, height), *about)
         with self._lock:
             self._entries[key] = entry
             forgotten = list(self._entries)[: -self.most]
@@ -119,25 +135,49 @@ class Workshop:
         """The picture of that key, if it is kept."""
         return self._entries.get(key)
 
-    def restore(self, entry: Entry, settings: Settings) -> Run:
+    def settings(self, asked: Mapping[str, str]) -> Settings:
+        """The settings of a request, see `grainwise.web.tasks.read_settings`.
+
+        Raises:
+            InputError, BudgetError: one that cannot be used.
+        """
+        task, budget, given = read_settings(self.tasks, asked)
+        choose_plan(task.restorer.weights, budget)
+        return Settings(task, budget, given)
+
+    def restore(self, entry: Entry, asked: Mapping[str, str]) -> Run:
         """Ask for a restoration; one that was asked for before and is not done is given up.
 
         Raises:
             InputError, BudgetError: a setting that cannot be used.
+            PictureError: the format of the picture cannot hold the result.
         """
-        choose_plan(self.denoiser.weights, settings.budget)
-        greatest = self.denoiser.weights.network.facts.sigma_max
-        if not 0 <= settings.strength <= 2:
-            raise InputError(f"the strength lies in 0 to 2, got {settings.strength:g}")
-        if settings.sigma is not None and not 0 <= settings.sigma <= greatest + 1e-9:
-            raise InputError(f"the noise level lies in 0 to {255 * greatest:.0f}, got {255 * settings.sigma:g}")
-        run = Run(settings)
+        run = Run(self.settings(asked))
+        size = run.settings.task.size_of(entry.size[::-1], run.settings.given)
+        name = f"{entry.stem}-{run.settings.task.made}{entry.source.suffix}"
+        check_target(Path(name), target_format(entry.source), size, entry.alpha)
         with self._lock:
             if entry.run is not None:
                 entry.run.stop.set()
             entry.run = run
-        self._asked.put((entry, run))
+        self._asked.put(lambda: self._run(entry, run))
         return run
+
+    def look(self, entry: Entry, asked: Mapping[str, str], window: Box | None, *, sharp: bool) -> tuple[bytes, str]:
+        """A quick look at a picture, or a sharp one at a window, now; see `grainwise.web.looks.Looks.look`.
+
+        Returns:
+            The content of a picture file, and its suffix.
+
+        Raises:
+            InputError, BudgetError, PictureError: as that.
+        """
+        settings = self.settings(asked)
+        content, suffix, prepare = self._looks.look(
+            entry.source, settings.task, settings.budget, settings.given, window, sharp=sharp
+        )
+        self._asked.put(lambda: prepare(lambda share: self._asked.empty()))
+        return content, suffix
 
     def forget(self, key: str) -> None:
         """Give up what runs for a picture, and delete its files."""
@@ -146,6 +186,7 @@ class Workshop:
         if entry is not None:
             if entry.run is not None:
                 entry.run.stop.set()
+            self._looks.forget(entry.source)
             shutil.rmtree(entry.folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -157,17 +198,20 @@ class Workshop:
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:
-            entry, run = asked
-            try:
-                self._restore(entry, run)
-                run.state = "done"
-            except Cancelled:
-                run.state = "cancelled"
-            except (GrainwiseError, OSError, MemoryError) as error:
-                run.error = " ".join(str(error).split()) or type(error).__name__
-                run.state = "cancelled" if run.stop.is_set() else "failed"
-            if entry.key not in self._entries:
-                shutil.rmtree(entry.folder, ignore_errors=True)
+            with suppress(GrainwiseError, OSError, MemoryError):  # of preparations; a run tells its own
+                asked()
+
+    def _run(self, entry: Entry, run: Run) -> None:
+        try:
+            self._restore(entry, run)
+            run.state = "done"
+        except Cancelled:
+            run.state = "cancelled"
+        except (GrainwiseError, OSError, MemoryError) as error:
+            run.error = " ".join(str(error).split()) or "there is not enough memory for this"
+            run.state = "cancelled" if run.stop.is_set() else "failed"
+        if entry.key not in self._entries:
+            shutil.rmtree(entry.folder, ignore_errors=True)
 
     def _restore(self, entry: Entry, run: Run) -> None:
         def progress(share: float) -> bool:
@@ -177,17 +221,28 @@ class Workshop:
         start = time.perf_counter()
         run.check()
         run.state = "running"
+        asked, task = run.settings, run.settings.task
         picture = read_picture(entry.source)
-        asked = run.settings
-        result = self.denoiser.restore(picture.pixels, asked.budget, asked.strength, asked.sigma, progress)
-        did = f"grainwise {__version__}, model {self.denoiser.weights.name}, plan {result.plan}, strength {asked.strength:g}"
-        write_picture(entry.result, result.image, picture, provenance=did)  # type: ignore[arg-type]
+        height, width = task.size_of(entry.size[::-1], asked.given)
+        result_bytes = height * width * picture.pixels.nbytes // (entry.size[0] * entry.size[1])
+        missing = task.restorer.missing_bytes((height, width), result_bytes, asked.budget)
+        if missing > 0:
+            raise InputError(
+                f"{width}x{height} pixels take {math.ceil(missing / 2**20)} MB more than is free or allowed; "
+                f"the command line restores such pictures in strips: grainwise {task.name}"
+            )
+        result, like = task.restore(picture, entry.source, asked.budget, asked.given, progress)
+        made = f"grainwise {__version__}, model {task.restorer.weights.name}"
+        did = f"{made}, plan {' and '.join(map(str, result.plans))}, {task.how(asked.given)}" if result.plans else None
+        write_picture(entry.result, result.image, like, provenance=did)  # type: ignore[arg-type]
         if entry.source.suffix == ".tif":
-            write_picture(entry.folder / "after.png", result.image, picture)  # type: ignore[arg-type]
+            write_picture(entry.folder / "after.png", result.image, like)  # type: ignore[arg-type]
         run.check()
         run.told = {
-            "sigma": 255 * result.sigma,
-            "noise_found": result.found,
+            **task.told(result, asked.given),
+            "task": task.name,
+            "result_width": width,
+            "result_height": height,
             "macs_per_pixel": result.macs_per_pixel,
             "seconds": time.perf_counter() - start,
             "bytes": entry.result.stat().st_size,
