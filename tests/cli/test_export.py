@@ -49,3 +49,22 @@ def test_weights_that_were_saved_can_be_halved(run: Callable[..., Ran], model: P
     ran = run("export", model, "--format", "openvino", "-o", tmp_path / "tiny.xml", "--half")
     assert ran.code == 0, ran.err
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".bin", ".npz", ".xml"]
+
+
+def test_a_level_is_built_in_or_refused(run: Callable[..., Ran], model: Path, tmp_path: Path) -> None:
+    from tests.export.conftest import level_weights
+
+    weights = level_weights("dejpeg")
+    path = tmp_path / "level.safetensors"
+    save_weights(path, weights.network, weights.card)
+    out = tmp_path / "tiny.onnx"
+    ran = run("export", path, "--format", "onnx", "-o", out, "--level", 30)
+    assert ran.code == 0, ran.err
+    for refused, words in (
+        (("export", path, "--format", "dtmodel", "-o", tmp_path / "a.dtmodel", "--level", 30), "scales 2 and 4"),
+        (("export", path, "--format", "dtmodel", "-o", tmp_path / "a.dtmodel"), "no grid of 8 pixels"),
+        (("export", model, "--format", "onnx", "-o", tmp_path / "b.onnx", "--level", 30), "no level of its task"),
+    ):
+        ran = run(*refused)
+        assert ran.code == 2
+        assert words in ran.err

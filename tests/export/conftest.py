@@ -22,9 +22,14 @@ def tiny_weights(**config: Any) -> Weights:
 
 
 def level_weights(task: str) -> Weights:
-    """A level-conditioned network."""
+    """A level-conditioned network, whose level matters."""
     torch.manual_seed(0)
-    return weights_of(HyperRes(task=task, blocks=1, stream=(16, 24), inner=(8, 16)))
+    network = HyperRes(task=task, blocks=1, stream=(16, 24), inner=(8, 16))
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("_slope"):
+                parameter.normal_(0, 0.05)
+    return weights_of(network)
 
 
 def weights_of(network: Network) -> Weights:

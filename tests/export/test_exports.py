@@ -1,6 +1,7 @@
 """An exported file computes what its network computes, at every size; one that does not is never kept."""
 
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -22,9 +23,11 @@ import grainwise
 from grainwise.core.errors import BudgetError, ExportError, GrainwiseError, InputError
 from grainwise.export import Exported, check, export_dtmodel, export_onnx, export_openvino, formats, verify
 from grainwise.export.any_size import AnySize
+from grainwise.export.enlarging import Enlarging, fraction_of
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.network import pad_to_multiple
 from grainwise.runtime.budget import choose_plan
+from grainwise.runtime.enlarged import ArrayRows, EnlargedRows
 from tests.export.conftest import level_weights, tiny_weights
 
 EXPORTS: dict[str, tuple[Callable[..., Exported], str]] = {
@@ -319,11 +322,164 @@ def test_a_level_that_is_built_in_merges_the_kernels(tmp_path: Path) -> None:
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
-def test_networks_of_other_tasks_are_refused(tmp_path: Path) -> None:
-    weights = level_weights("dejpeg")
-    for write, name in EXPORTS.values():
-        with pytest.raises(InputError, match="task,? dejpeg"):
-            write(weights, tmp_path / name)
+def restored(weights: Weights, x: np.ndarray, value: float) -> np.ndarray:
+    """What the restorer of the task makes of floats [1, 3, H, W], clipped where pictures of integers are."""
+    if weights.network.facts.task == "upscale":
+        rows = EnlargedRows(ArrayRows(np.ascontiguousarray(x[0].transpose(1, 2, 0)), 3), value)
+        with rows.open() as read:
+            x = read(0, rows.height).clip(0, 1).transpose(2, 0, 1)[None]
+    plain = weights.network.extract(choose_plan(weights, "balanced").plan, weights.network.facts.level(value))
+    with torch.inference_mode():
+        y: np.ndarray = plain(torch.from_numpy(np.ascontiguousarray(x))).numpy()
+    return y
+
+
+@pytest.fixture(scope="module")
+def quality_file(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_onnx(level_weights("dejpeg"), tmp_path_factory.mktemp("quality") / "tiny.onnx", half=True)
+
+
+@pytest.fixture(scope="module")
+def scale_file(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_onnx(level_weights("upscale"), tmp_path_factory.mktemp("scale") / "tiny.onnx", level=2.4)
+
+
+def test_the_levels_of_these_tests_matter() -> None:
+    x = noisy(1, 30, 20).numpy()
+    for task, levels in (("dejpeg", (20, 60)), ("upscale", (2, 2.001))):
+        first, second = (restored(level_weights(task), x, level) for level in levels)
+        assert np.abs(first - second).max() > 2 * check.TOLERANCE
+
+
+@settings(max_examples=15)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), quality=st.floats(1, 100, width=32))
+def test_a_quality_is_an_input(quality_file: Exported, height: int, width: int, quality: float) -> None:
+    x = noisy(1, height, width).numpy()
+    out = check.onnx_runner(quality_file.files[0])({"input": x, "level": np.array([quality], np.float32)})
+    expected = restored(level_weights("dejpeg"), x, quality)
+    assert np.abs(out - expected).max() <= check.TOLERANCE
+
+
+@settings(max_examples=15)
+@given(height=st.integers(1, 50), width=st.integers(1, 50))
+def test_a_scale_is_built_in_with_its_enlargement(scale_file: Exported, height: int, width: int) -> None:
+    x = noisy(1, height, width).numpy()
+    out = check.onnx_runner(scale_file.files[0])({"input": x})
+    expected = restored(level_weights("upscale"), x, 2.4)
+    assert out.shape == expected.shape == (1, 3, math.ceil(2.4 * height - 1e-9), math.ceil(2.4 * width - 1e-9))
+    assert np.abs(out - expected).max() <= check.TOLERANCE
+
+
+@settings(max_examples=25)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    scale=st.sampled_from([1.5, 2.0, 3.0, 4.0, 6.0, 2.5, 1.7, 3.333, 5.125]),
+)
+def test_pictures_are_enlarged_as_the_restorer_does_it(height: int, width: int, scale: float) -> None:
+    nodes = Enlarging(onnx, fraction_of(scale))
+    sizes = ["batch", "channels", "height", "width"]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes if name == "input" else None)
+        for name in ("input", "enlarged")
+    ]
+    body = onnx.helper.make_graph(nodes.nodes, "g", ends[:1], ends[1:], nodes.constants)
+    content = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    x = noisy(2, height, width).numpy()
+    out = check.onnx_runner(content.SerializeToString())({"input": x})
+    rows = EnlargedRows(ArrayRows(np.ascontiguousarray(x[1].transpose(1, 2, 0)), 3), scale)
+    with rows.open() as read:
+        expected = read(0, rows.height).clip(0, 1).transpose(2, 0, 1)
+    assert out[1].shape == expected.shape
+    assert np.abs(out[1] - expected).max() <= 2e-6
+
+
+@pytest.mark.parametrize(("task", "level"), [("dejpeg", 35), ("dejpeg", None), ("upscale", 3)])
+def test_other_tasks_in_openvino(task: str, level: float | None, tmp_path: Path) -> None:
+    told = export_openvino(level_weights(task), tmp_path / "a.xml", level=level)
+    assert verify(told.files[0]) <= check.TOLERANCE
+    model = openvino.Core().read_model(told.files[0])
+    assert [port.any_name for port in model.inputs] == ["input"] + ["level"] * (level is None)
+    assert model.get_rt_info(["grainwise", "task"]).astype(str) == task
+
+
+def test_files_of_other_tasks_say_what_they_are(quality_file: Exported, scale_file: Exported) -> None:
+    quality, scale = (
+        {entry.key: entry.value for entry in onnx.load(told.files[0]).metadata_props}
+        for told in (quality_file, scale_file)
+    )
+    assert (quality["task"], scale["task"]) == ("dejpeg", "upscale")
+    assert quality["level"] == "input [1], JPEG quality at which the picture was saved, 1 to 100"
+    assert (scale["level"], scale["scale"]) == ("built in, 2.4", "2.4")
+    assert scale["output"] == "float32 [batch, 3, ceil(2.4 height), ceil(2.4 width)], not clipped"
+    assert "sigma" not in quality
+    network = level_weights("upscale").network
+    assert int(scale["tile_halo"]) == math.ceil(network.facts.halo / 2.4) + 3
+    assert int(scale["tile_multiple"]) * 2.4 % network.facts.size_multiple == 0
+
+
+def test_tiles_of_a_file_that_enlarges_are_parts_of_the_whole(scale_file: Exported) -> None:
+    told = {entry.key: entry.value for entry in onnx.load(scale_file.files[0]).metadata_props}
+    halo, multiple = int(told["tile_halo"]), int(told["tile_multiple"])
+    run = check.onnx_runner(scale_file.files[0])
+    x = noisy(1, 90, 40).numpy()
+    start = 50 // multiple * multiple
+    first = (start - halo) // multiple * multiple
+    assert first > 0
+    whole, part = run({"input": x})[:, :, round(2.4 * start) :], run({"input": x[:, :, first:]})
+    assert np.abs(whole - part[:, :, -whole.shape[2] :]).max() <= 2e-6
+
+
+def test_several_plans_of_another_task(tmp_path: Path) -> None:
+    for task, level in (("dejpeg", None), ("upscale", 2)):
+        told = export_onnx(level_weights(task), tmp_path / "a.onnx", budgets=("balanced", "best"), level=level)
+        assert verify(told.files[0]) <= check.TOLERANCE
+
+
+def test_levels_of_other_tasks_that_do_not_fit_are_refused(tmp_path: Path, weights: Weights) -> None:
+    for task, levels, words in (
+        ("dejpeg", (0, 101, True, float("nan"), "40"), "from 1 to 100"),
+        ("upscale", (1, 7, "2"), "from 1.5 to 6"),
+        ("upscale", (None,), "built in"),
+        ("upscale", (2.00001,), "three decimals"),
+    ):
+        for level in levels:
+            for write, name in list(EXPORTS.values())[:2]:
+                with pytest.raises(InputError, match=words):
+                    write(level_weights(task), tmp_path / name, level=level)
+    for write, name in list(EXPORTS.values())[:2]:
+        with pytest.raises(InputError, match="takes no level of its task, denoise"):
+            write(weights, tmp_path / name, level=20)
+        with pytest.raises(InputError, match="takes no noise level"):
+            write(level_weights("dejpeg"), tmp_path / name, sigma="map")
+        with pytest.raises(InputError, match="leave half out"):
+            write(level_weights("dejpeg"), tmp_path / name, level=20, half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_that_enlarges(tmp_path: Path) -> None:
+    weights = level_weights("upscale")
+    told = export_dtmodel(weights, tmp_path / "a.dtmodel")
+    assert verify(told.files[0]) <= told.max_difference <= check.TOLERANCE
+    with zipfile.ZipFile(told.files[0]) as file:
+        inside = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
+    config = json.loads(inside["config.json"])
+    assert (config["task"], config["id"]) == ("upscale", "upscale-grainwise-tiny-balanced")
+    assert list(inside) == ["config.json", "model_x2.onnx", "check_x2.npz", "model_x4.onnx", "check_x4.npz"]
+    x = noisy(1, 20, 17).numpy()
+    for scale in (2, 4):
+        out = check.onnx_runner(inside[f"model_x{scale}.onnx"])({"input": x})
+        assert out.shape == (1, 3, 20 * scale, 17 * scale)
+        assert np.abs(out - restored(weights, x, scale)).max() <= check.TOLERANCE
+    with pytest.raises(InputError, match="takes no noise level"):
+        export_dtmodel(weights, tmp_path / "b.dtmodel", sigma=0.1)
+    with pytest.raises(InputError, match="leave half out"):
+        export_dtmodel(weights, tmp_path / "b.dtmodel", half=True)
+
+
+def test_darktable_has_no_place_for_jpeg_artifacts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no grid of 8 pixels"):
+        export_dtmodel(level_weights("dejpeg"), tmp_path / "a.dtmodel")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,6 +23,13 @@ def export(
     sigma: Annotated[
         float | None, typer.Option(help="dtmodel only: the noise level built in, up to 75 (of 255); 10 by default.")
     ] = None,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            help="onnx, openvino: for JPEG artifacts the quality built in, 1 to 100; an input of the file if not given. For "
+            "enlarging the scale, 1.5 to 6, which must be built in."
+        ),
+    ] = None,
     sigma_map: Annotated[
         bool, typer.Option("--sigma-map", help="onnx, openvino: take the noise level at every pixel.")
     ] = False,
@@ -37,21 +44,24 @@ def export(
         raise UnknownNameError("format", format, FORMATS)
     if sigma is not None and format != "dtmodel":
         raise InputError(
-            f"--sigma goes with --format dtmodel; a file of the format {format} takes the level as an input"
+            f"--sigma goes with --format dtmodel; a file of the format {format} takes the noise level as an input"
         )
     if sigma_map and format == "dtmodel":
         raise InputError("--sigma-map goes with --format onnx or openvino; darktable cannot tell a noise level")
+    if level is not None and format == "dtmodel":
+        raise InputError(
+            "--level goes with --format onnx or openvino; a package that enlarges holds the scales 2 and 4"
+        )
     start = time.perf_counter()
     weights = load_weights(model)
     if format == "dtmodel":
-        level = {} if sigma is None else {"sigma": sigma / 255}
-        told = export_dtmodel(weights, out, budget=budget, half=half, **level)
+        told = export_dtmodel(weights, out, budget=budget, half=half, sigma=None if sigma is None else sigma / 255)
     else:
         taken: SigmaInput | None = "map" if sigma_map else None
         if format == "onnx":
-            told = export_onnx(weights, out, budgets=budget.split(","), sigma=taken, half=half)
+            told = export_onnx(weights, out, budgets=budget.split(","), sigma=taken, level=level, half=half)
         else:
-            told = export_openvino(weights, out, budget=budget, sigma=taken, half=half)
+            told = export_openvino(weights, out, budget=budget, sigma=taken, level=level, half=half)
     size = sum(file.stat().st_size for file in told.files)
     line = {
         "output": str(out),

@@ -11,10 +11,11 @@ class AnySize:
         onnx: the library.
         multiple: the sizes that the graph inside takes.
         scale: output pixels per input pixel, along one side.
+        source: the value that is the picture.
     """
 
-    def __init__(self, onnx: ModuleType, *, multiple: int, scale: int) -> None:
-        """Measure the picture, the value ``input`` [B, C, H, W]."""
+    def __init__(self, onnx: ModuleType, *, multiple: int, scale: int, source: str = "input") -> None:
+        """Measure the picture, the value ``source`` [B, C, H, W]."""
         self.onnx, self.padded = onnx, multiple > 1
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
@@ -24,8 +25,8 @@ class AnySize:
         self._number("step", 1, scalar=True)
         for name, value in (("one", 1), ("two", 2), ("multiple", multiple), ("less", multiple - 1), ("scale", scale)):
             self._number(name, value)
-        self._add("Shape", ["input"], "size.of.2", start=2, end=3)
-        self._add("Shape", ["input"], "size.of.3", start=3, end=4)
+        self._add("Shape", [source], "size.of.2", start=2, end=3)
+        self._add("Shape", [source], "size.of.3", start=3, end=4)
         for axis in (2, 3):
             self._index(axis)
 

@@ -1,36 +1,30 @@
 """Is an exported file the network? Stored inputs and outputs travel with every file, so that anyone can ask again.
 
-A check file (``.npz``) holds numbered cases: ``0.input`` [B, C, H, W], ``0.sigma`` where the file takes one, ``0.plan``
-where it holds several plans, and ``0.output``, what the torch network gave, all float32 (the plan int64).
+A check file (``.npz``) holds numbered cases: ``0.input`` [B, C, H, W], ``0.sigma`` or ``0.level`` where the file takes one,
+``0.plan`` where it holds several plans, and ``0.output``, what the torch network gave, all float32 (the plan int64).
 """
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import nn
 
 from grainwise.core.errors import ExportError, InputError
 from grainwise.core.optional import optional_module
 from grainwise.export.archive import zip_of
-from grainwise.export.graph import EXPORT_EXTRA, Level
+from grainwise.export.graph import EXPORT_EXTRA, Told
+from grainwise.export.reference import Array, Runner
 from grainwise.networks.network import Facts
+from grainwise.networks.tasks import DENOISE
 
 TOLERANCE = 1e-5
 """The greatest difference between a file and its network, in image units: 1/400 of a step of 8 bits."""
 
 SIZES = ((1, 1, 1), (2, 1, 9), (1, 8, 3), (3, 16, 24), (1, 37, 50), (1, 75, 61))
 """Batch, height and width of the stored cases: below, at and between multiples."""
-
-Array = npt.NDArray[Any]
-Runner = Callable[[Mapping[str, Array]], Array]
-"""Inputs by name -> the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +35,36 @@ class Case:
     output: Array
 
 
-def make_cases(network: nn.Module, facts: Facts, sigma: Level, *, batched: bool, plan: int | None = None) -> list[Case]:
-    """Shades with noise, at every size of `SIZES`, each with its own level, and what ``network`` makes of them.
+def make_cases(run: Runner, facts: Facts, told: Told, *, batched: bool, plan: int | None = None) -> list[Case]:
+    """Shades with noise, at every size of `SIZES`, each with its own level, and what the network makes of them.
 
     Args:
-        network: the extracted torch network.
+        run: the torch network, see `grainwise.export.reference.reference`.
         facts: of it.
-        sigma: how the file is told the level; see `grainwise.export.graph.onnx_graph`.
+        told: how the file is told the level; see `grainwise.export.graph.onnx_graph`.
         batched: whether the file takes several pictures at once.
         plan: the number of the plan, for a file that holds several.
     """
     random = np.random.default_rng(0)
+    greatest = facts.sigma_max if facts.needs_sigma else 0.2
     cases = []
     for pictures, height, width in SIZES:
         batch = pictures if batched else 1
-        level = random.uniform(0.02, 0.8 * facts.sigma_max, batch).astype(np.float32)
-        if isinstance(sigma, float):
-            level[:] = sigma
+        noise = random.uniform(0.02, 0.8 * greatest, batch).astype(np.float32)
+        if isinstance(told, float) and facts.task == DENOISE:
+            noise[:] = told
         shade = np.linspace(0.1, 0.9, width)[None, None, None] * np.linspace(1, 0.4, height)[None, None, :, None]
-        noise = random.standard_normal((batch, facts.channels, height, width)) * level[:, None, None, None]
-        inputs: dict[str, Array] = {"input": (shade + noise).astype(np.float32)}
-        if sigma == "picture":
-            inputs["sigma"] = level
-        elif sigma == "map":
+        grain = random.standard_normal((batch, facts.channels, height, width)) * noise[:, None, None, None]
+        inputs: dict[str, Array] = {"input": (shade + grain).astype(np.float32)}
+        if told == "picture":
+            inputs["sigma"] = noise
+        elif told == "map":
             slope = np.linspace(0.5, 1, height)[None, None, :, None] * np.ones((1, 1, 1, width))
-            inputs["sigma"] = (level[:, None, None, None] * slope).astype(np.float32)
-        told = torch.from_numpy(inputs.get("sigma", level))
-        with torch.inference_mode():
-            x = torch.from_numpy(inputs["input"])
-            output = network(x, **facts.given(told)).numpy()
+            inputs["sigma"] = (noise[:, None, None, None] * slope).astype(np.float32)
+        elif told == "level" and facts.level_range is not None:
+            start, end = facts.level_range
+            inputs["level"] = np.array([start + random.uniform(0.05, 0.95) * (end - start)], np.float32)
+        output = run(inputs)
         if plan is not None:
             inputs["plan"] = np.array(plan, np.int64)
         cases.append(Case(inputs, output))
@@ -191,7 +186,14 @@ def verify(path: Path) -> float:
         if path.suffix == ".dtmodel":
             with zipfile.ZipFile(path) as package:
                 inside = {Path(name).name: package.read(name) for name in package.namelist()}
-            return compare(onnx_runner(inside["model.onnx"]), cases_from_bytes(inside["check.npz"]), path.name)
+            pairs = [
+                (inside[name], inside[name.replace("model", "check").replace(".onnx", ".npz")])
+                for name in inside
+                if name.endswith(".onnx")
+            ]
+            if not pairs:
+                raise KeyError("it holds no model")
+            return max(compare(onnx_runner(model), cases_from_bytes(cases), path.name) for model, cases in pairs)
         content = check_path(path).read_bytes()
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise ExportError(f"{path} cannot be checked: {error}") from None

@@ -9,21 +9,26 @@ from pathlib import Path
 from grainwise.core.errors import BudgetError, ExportError, InputError
 from grainwise.core.optional import optional_module
 from grainwise.export import check
+from grainwise.export.enlarging import fraction_of
 from grainwise.export.graph import (
     EXPORT_EXTRA,
     Proto,
     SigmaInput,
+    Told,
     describe,
-    extracted,
     facts_of,
     onnx_graph,
     onnx_library,
     takes_batches,
 )
+from grainwise.export.reference import check_half, reference
 from grainwise.export.several import several
 from grainwise.networks.checkpoint import Weights
+from grainwise.networks.tasks import DENOISE, UPSCALE
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.budget import Choice, choose_plan
+from grainwise.runtime.level import is_number
+from grainwise.runtime.upscaler import LEAST_SCALE
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "dtmodel": ".dtmodel"}
 """Formats, and how a file of each is named."""
@@ -52,9 +57,10 @@ def export_onnx(
     *,
     budgets: Sequence[str | float] = ("balanced",),
     sigma: SigmaInput | None = None,
+    level: float | None = None,
     half: bool = False,
 ) -> Exported:
-    """Write an ONNX file: inputs ``input`` [B, C, H, W] and ``sigma``, output ``output``; any B, H and W from 1.
+    """Write an ONNX file: inputs ``input`` [B, C, H, W] and ``sigma`` or ``level``, output ``output``; any B, H, W from 1.
 
     Args:
         weights: network and card.
@@ -62,20 +68,24 @@ def export_onnx(
         budgets: names or MACs/px; see `grainwise.runtime.budget.choose_plan`. Where several are given, the input
             ``plan`` (int64, no dimension) chooses one of them at every call, counted from 0 in this order.
         sigma: ``"picture"`` (default for networks that are told a noise level), ``"map"``, or ``"none"`` for the others.
-        half: store the weights as float16, which must hold them exactly (those of a weights file are stored so).
-            The arithmetic stays float32.
+        level: for the other tasks, JPEG quality or scale, whose kernels are merged. Without it a network for JPEG artifacts
+            has the quality as the input ``level`` [1], and takes one picture at a time. Super-resolution needs its scale:
+            the bicubic enlargement is part of the file.
+        half: store the weights as float16, which must hold them exactly (those of a weights file are stored so; kernels
+            that are merged at a level are not). The arithmetic stays float32.
 
     Raises:
-        InputError, BudgetError: a name, budget or ``sigma`` that does not fit.
+        InputError, BudgetError: a name, budget, ``sigma`` or ``level`` that does not fit.
         ExportError: the graph cannot be made, or the file differs from the network; nothing is written then.
         GrainwiseError: a library is missing.
         OSError: the folder cannot be written.
     """
     check_target(path, "onnx")
     choices = _choices(weights, budgets)
-    level = _level(weights, sigma)
+    told = _told(weights, sigma, level)
+    _check_half(weights, choices, told, half)
     with staged(path) as folder:
-        proto, cases = _graph_and_cases(weights, choices, level, half)
+        proto, cases = _graph_and_cases(weights, choices, told, half)
         worst = write_onnx(proto, folder / path.name, cases)
         check.check_path(folder / path.name).write_bytes(check.cases_to_bytes(cases))
     return _exported((path, check.check_path(path)), choices, worst)
@@ -87,6 +97,7 @@ def export_openvino(
     *,
     budget: str | float = "balanced",
     sigma: SigmaInput | None = None,
+    level: float | None = None,
     half: bool = False,
 ) -> Exported:
     """Write an OpenVINO file, ``NAME.xml`` and ``NAME.bin``; what it takes and gives is as in `export_onnx`.
@@ -98,11 +109,11 @@ def export_openvino(
     """
     check_target(path, "openvino")
     choices = (choose_plan(weights, budget),)
-    level = _level(weights, sigma)
+    told = _told(weights, sigma, level)
     openvino = optional_module("openvino", needed_for="an OpenVINO file", install=EXPORT_EXTRA)
-    extracted(weights, choices[0], half=half)
+    _check_half(weights, choices, told, half)
     with staged(path) as folder:
-        proto, cases = _graph_and_cases(weights, choices, level, half=False)
+        proto, cases = _graph_and_cases(weights, choices, told, half=False)
         graph = folder / "graph.onnx"
         write_onnx(proto, graph, cases)
         model = openvino.convert_model(graph)
@@ -167,8 +178,16 @@ def _choices(weights: Weights, budgets: Sequence[str | float]) -> tuple[Choice, 
     return choices
 
 
-def _level(weights: Weights, sigma: SigmaInput | None) -> SigmaInput:
-    needed = weights.network.facts.needs_sigma
+def _told(weights: Weights, sigma: SigmaInput | None, level: float | None) -> Told:
+    """How a file is told its degradation."""
+    facts = weights.network.facts
+    if facts.task != DENOISE and facts.level_range is not None:
+        if sigma is not None:
+            raise InputError(f"{weights.name} restores {facts.task} and takes no noise level; leave sigma out")
+        return level_of(weights, level)
+    if level is not None:
+        raise InputError(f"{weights.name} takes no level of its task, {facts.task}; leave the level out")
+    needed = facts.needs_sigma
     if sigma is None:
         return "picture" if needed else "none"
     if sigma not in ("picture", "map", "none"):
@@ -179,18 +198,52 @@ def _level(weights: Weights, sigma: SigmaInput | None) -> SigmaInput:
     return sigma
 
 
+def level_of(weights: Weights, level: float | None) -> Told:
+    """The level that is built into a file, checked; or ``"level"``, an input of the file.
+
+    Raises:
+        InputError: it is out of range, or there is none where there must be one.
+    """
+    facts = weights.network.facts
+    low, high = sorted(facts.level_range or (0.0, 0.0))
+    if facts.task == UPSCALE:
+        low = LEAST_SCALE
+        if level is None:
+            raise InputError(
+                f"a file that enlarges has its scale built in: give a level from {low:g} to {high:g}, such as 2"
+            )
+    else:
+        low = max(low, 1.0)
+        if level is None:
+            return "level"
+    if not (is_number(level) and low <= level <= high):
+        raise InputError(f"the level of a file for {facts.task} is a number from {low:g} to {high:g}, got {level!r}")
+    if facts.task == UPSCALE:
+        fraction_of(float(level))
+    return float(level)
+
+
+def _check_half(weights: Weights, choices: tuple[Choice, ...], told: Told, half: bool) -> None:
+    """Refuse to store weights in 16 bits that these do not hold."""
+    if half and isinstance(told, float):
+        raise InputError("kernels that are merged at a level are no 16-bit numbers; leave half out")
+    if half:
+        for choice in choices:
+            check_half(weights, choice)
+
+
 def _graph_and_cases(
-    weights: Weights, choices: tuple[Choice, ...], sigma: SigmaInput, half: bool
+    weights: Weights, choices: tuple[Choice, ...], told: Told, half: bool
 ) -> tuple[Proto, list[check.Case]]:
-    protos = [onnx_graph(weights, choice, sigma=sigma, half=half) for choice in choices]
+    protos = [onnx_graph(weights, choice, told=told, half=half) for choice in choices]
     numbers = range(len(choices)) if len(choices) > 1 else [None]
     proto = several(onnx_library(), protos) if len(choices) > 1 else protos[0]
     batched = all(takes_batches(one) for one in protos)
-    describe(onnx_library(), proto, facts_of(weights, choices, sigma, batched=batched))
+    describe(onnx_library(), proto, facts_of(weights, choices, told, batched=batched))
     cases: list[check.Case] = []
     for choice, number in zip(choices, numbers, strict=True):
-        network = extracted(weights, choice, half=half)
-        cases += check.make_cases(network, weights.network.facts, sigma, batched=batched, plan=number)
+        run = reference(weights, choice, told)
+        cases += check.make_cases(run, weights.network.facts, told, batched=batched, plan=number)
     return proto, cases
 
 

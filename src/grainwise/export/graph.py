@@ -5,10 +5,12 @@ Shape letters: B batch, H and W the picture's size.
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from fractions import Fraction
 from types import ModuleType
 from typing import Any, Literal
 
@@ -17,12 +19,14 @@ from torch import Tensor, nn
 
 from grainwise import __version__
 from grainwise.core.commit import current_commit
-from grainwise.core.errors import ExportError, InputError
+from grainwise.core.errors import ExportError
 from grainwise.core.optional import optional_module
 from grainwise.export.any_size import AnySize
+from grainwise.export.enlarging import TAPS, Enlarging, fraction_of
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.network import Facts
 from grainwise.networks.registry import name_of
+from grainwise.networks.tasks import DEJPEG, DENOISE, UPSCALE
 from grainwise.runtime.budget import Choice
 
 OPSET = 18
@@ -34,11 +38,19 @@ EXPORT_EXTRA = "pip install 'grainwise[export]'"
 SigmaInput = Literal["picture", "map", "none"]
 """How a graph is told the noise level: ``sigma`` [B], ``sigma`` [B, 1, H, W], or not at all."""
 
-Level = SigmaInput | float
-"""The same, or a noise level in image units that is built in."""
+Told = SigmaInput | Literal["level"] | float
+"""How a graph is told its degradation: the noise level as above; ``level`` [1], in the units of the task; or a number in those
+units (noise level in image units, JPEG quality, scale) that is built in."""
 
 Proto = Any
 """An ``onnx.ModelProto``; the library is optional, so its types are not imported."""
+
+UNITS = {
+    DENOISE: "noise level, standard deviation in image units",
+    DEJPEG: "JPEG quality at which the picture was saved, 1 to 100",
+    UPSCALE: "scale, result to picture",
+}
+"""Task -> what its level is."""
 
 _LEAST_HALF = 64
 """Constants with fewer values stay in float32 in a half-precision file: nothing is gained by them."""
@@ -55,73 +67,66 @@ def onnx_library() -> ModuleType:
 
 
 class _Call(nn.Module):
-    """A network as a graph calls it: the level may be built in.
+    """A network as a graph calls it: the noise level may be built in.
 
     Args:
-        network: plain, called as ``network(x, sigma=sigma)``, or as ``network(x)`` where it needs no noise level.
+        network: plain, called as ``network(x, sigma=sigma)``, as ``network(x, level)``, or as ``network(x)`` where it needs
+            to be told nothing.
         fixed: a noise level in image units that is built in; None takes it as an argument.
+        facts: of the network, where what it is called with is the level of its task.
     """
 
     level: Tensor | None
 
-    def __init__(self, network: nn.Module, fixed: float | None) -> None:
+    def __init__(self, network: nn.Module, fixed: float | None, facts: Facts | None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.facts = network, facts
         self.register_buffer("level", None if fixed is None else torch.tensor([fixed], dtype=torch.float32))
 
-    def forward(self, picture: Tensor, sigma: Tensor | None = None) -> Tensor:
+    def forward(self, picture: Tensor, told: Tensor | None = None) -> Tensor:
         if self.level is not None:
-            sigma = self.level.expand(picture.shape[0])
-        y: Tensor = self.network(picture) if sigma is None else self.network(picture, sigma=sigma)
+            told = self.level.expand(picture.shape[0])
+        y: Tensor
+        if told is None:
+            y = self.network(picture)
+        elif self.facts is not None:
+            y = self.network(picture, self.facts.level(told))
+        else:
+            y = self.network(picture, sigma=told)
         return y
 
 
-def extracted(weights: Weights, choice: Choice, *, half: bool) -> nn.Module:
-    """The plain torch network of ``choice`` in float32, which a file is compared with.
-
-    Raises:
-        InputError: the network is told another level than that of noise.
-        ExportError: ``half`` is asked for, and float16 cannot hold the weights exactly.
-    """
-    facts = weights.network.facts
-    if facts.level_range is not None and not facts.needs_sigma:
-        raise InputError(f"{weights.name} is told the level of its task, {facts.task}; only denoisers can be exported")
-    network = weights.network.extract(choice.plan).float()
-    if half and not all(torch.equal(value, value.half().float()) for value in network.parameters()):
-        raise ExportError(
-            f"the weights of {weights.name} are no 16-bit numbers, and rounding them would change the pictures; store 32 bits"
-        )
-    return network
-
-
-def onnx_graph(weights: Weights, choice: Choice, *, sigma: Level, half: bool = False) -> Proto:
+def onnx_graph(weights: Weights, choice: Choice, *, told: Told, half: bool = False) -> Proto:
     """The network of ``weights`` at the plan of ``choice`` as an ``onnx.ModelProto``.
 
     Args:
-        weights: network and card.
+        weights: network and card. A network for super-resolution is built with the bicubic enlargement before it.
         choice: the plan.
-        sigma: the noise level as an input, none (for networks that need none), or built in, in image units.
+        told: the noise level or the level of the task as an input, nothing (for networks that need nothing), or built in.
         half: store the weights as float16, which must hold them exactly; the arithmetic stays float32.
 
     Raises:
-        ExportError: torch cannot capture the network as one graph, or ``half`` would change the weights.
+        ExportError: torch cannot capture the network as one graph.
         GrainwiseError: a library is missing.
     """
     onnx = onnx_library()
     facts = weights.network.facts
-    network, fixed = extracted(weights, choice, half=half), sigma if isinstance(sigma, float) else None
+    fixed = told if isinstance(told, float) else None
     if (
         fixed is not None and facts.level_range is not None
     ):  # conditioned kernels are merged at a level that is built in
         network = weights.network.extract(choice.plan, facts.level(fixed)).float()
         fixed = fixed if network.facts.needs_sigma else None  # type: ignore[union-attr]
-    module = _Call(network, fixed).eval()
-    told = sigma if isinstance(sigma, str) else "none"
+    else:
+        network = weights.network.extract(choice.plan).float()
+    module = _Call(network, fixed, facts if told == "level" else None).eval()
+    given = told if isinstance(told, str) else "none"
     try:
-        proto = _captured(module, facts, told, batched=True)
+        proto = _captured(module, facts, given, batched=given != "level")
     except ExportError:  # a network may run a layer once per picture of the batch, which no graph can say
-        proto = _captured(module, facts, told, batched=False)
-    _take_any_size(onnx, proto, facts, told)
+        proto = _captured(module, facts, given, batched=False)
+    scale = fraction_of(told) if isinstance(told, float) and facts.task == UPSCALE else None
+    _take_any_size(onnx, proto, facts, given, scale)
     if half:
         _halve(onnx, proto)
     return proto
@@ -139,7 +144,7 @@ def describe(onnx: ModuleType, proto: Proto, facts: dict[str, str]) -> None:
         ExportError: the file is no valid ONNX.
     """
     proto.producer_name, proto.producer_version = "grainwise", __version__
-    proto.doc_string = "A denoiser of grainwise. The metadata says which, under what licence, and how to call it."
+    proto.doc_string = "A network of grainwise. The metadata says which, under what licence, and how to call it."
     onnx.helper.set_model_props(proto, facts)
     try:
         onnx.checker.check_model(proto, full_check=True)
@@ -147,29 +152,41 @@ def describe(onnx: ModuleType, proto: Proto, facts: dict[str, str]) -> None:
         raise ExportError(f"the graph is no valid ONNX: {error}") from None
 
 
-def facts_of(weights: Weights, choices: tuple[Choice, ...], sigma: Level, *, batched: bool) -> dict[str, str]:
+def facts_of(weights: Weights, choices: tuple[Choice, ...], told: Told, *, batched: bool) -> dict[str, str]:
     """What a file says of itself, as text: licence, card, plans, version, and what a caller must know to run it."""
     facts = weights.network.facts
     batch = "batch" if batched else "1"
+    unit = UNITS[facts.task]
     level = {
         "picture": f"input [{batch}], one noise level per picture, standard deviation in image units",
         "map": f"input [{batch}, 1, height, width], the noise level at every pixel, standard deviation in image units",
+        "level": f"input [1], {unit}",
         "none": "not needed",
     }
+    built_in = f"built in, {told:.6g}" if isinstance(told, float) else level[told]
+    if facts.task == DENOISE:
+        noise = f"{built_in} ({255 * told:g}/255)" if isinstance(told, float) else built_in
+        levels = {"sigma": noise, "sigma_max": str(facts.sigma_max)}
+    else:
+        levels = {"level": built_in, "level_is": unit}
+    scale = fraction_of(told) if isinstance(told, float) and facts.task == UPSCALE else Fraction(facts.scale)
+    high, wide = (side if scale == 1 else f"ceil({float(scale):g} {side})" for side in ("height", "width"))
+    multiple = facts.size_multiple * scale.denominator
+    seen = 0 if scale == 1 else TAPS
     return {
         "licence": weights.card.licence,
         "model": weights.name,
         "network": name_of(weights.network),
+        "task": facts.task,
         "plan": "; ".join(str(choice.plan) for choice in choices),
         "macs_per_pixel": "; ".join(str(choice.measured.macs_per_pixel) for choice in choices),
         "budget": "; ".join(choice.measured.name or str(choice.measured.macs_per_pixel) for choice in choices),
         "input": f"float32 [{batch}, {facts.channels}, height, width], sRGB-encoded, black 0, white 1, any size from 1",
-        "output": f"float32 [{batch}, {facts.channels}, {facts.scale} height, {facts.scale} width], not clipped",
-        "sigma": level[sigma] if isinstance(sigma, str) else f"built in, {sigma:.6g} ({255 * sigma:g}/255)",
-        "sigma_max": str(facts.sigma_max),
-        "scale": str(facts.scale),
-        "tile_halo": str(facts.halo),
-        "tile_multiple": str(facts.size_multiple),
+        "output": f"float32 [{batch}, {facts.channels}, {high}, {wide}], not clipped",
+        **levels,
+        "scale": f"{float(scale):g}",
+        "tile_halo": str(math.ceil(facts.halo / scale) + seen),
+        "tile_multiple": str(multiple // math.gcd(multiple, scale.numerator)),
         "exact_tiles": str(facts.exact_tiles).lower(),
         "card": json.dumps(asdict(weights.card)),
         "grainwise_version": __version__,
@@ -177,7 +194,7 @@ def facts_of(weights: Weights, choices: tuple[Choice, ...], sigma: Level, *, bat
     }
 
 
-def _captured(module: nn.Module, facts: Facts, sigma: SigmaInput, *, batched: bool) -> Proto:
+def _captured(module: nn.Module, facts: Facts, told: str, *, batched: bool) -> Proto:
     """The graph of ``module`` for sizes that are multiples, and nothing on the terminal.
 
     Raises:
@@ -189,10 +206,10 @@ def _captured(module: nn.Module, facts: Facts, sigma: SigmaInput, *, batched: bo
     batch = {0: torch.export.Dim("batch")} if batched else {}
     inputs = {"picture": torch.rand(count, facts.channels, rows, columns)}
     shapes: dict[str, dict[int, Any]] = {"picture": batch | sizes}
-    if sigma == "picture":
-        inputs["sigma"], shapes["sigma"] = torch.full((count,), 0.1), batch
-    elif sigma == "map":
-        inputs["sigma"], shapes["sigma"] = torch.full((count, 1, rows, columns), 0.1), batch | sizes
+    if told in ("picture", "level"):
+        inputs["told"], shapes["told"] = torch.full((count,), 0.1), batch
+    elif told == "map":
+        inputs["told"], shapes["told"] = torch.full((count, 1, rows, columns), 0.1), batch | sizes
     try:
         with _quiet():
             program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes, strict=False)
@@ -237,33 +254,40 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _take_any_size(onnx: ModuleType, proto: Proto, facts: Facts, sigma: SigmaInput) -> None:
-    """Let a captured graph take every size, under plain names; and leave out where in the source each operation came from."""
+def _take_any_size(onnx: ModuleType, proto: Proto, facts: Facts, told: str, scale: Fraction | None) -> None:
+    """Let a captured graph take every size, under plain names; and leave out where in the source each operation came from.
+
+    Args:
+        onnx: the library.
+        proto: the graph, which is changed.
+        facts: of the network.
+        told: what it is told.
+        scale: by which the picture is enlarged before it; None leaves it as it is.
+    """
     graph = proto.graph
-    around = AnySize(onnx, multiple=facts.size_multiple, scale=facts.scale)
-    before = [around.mirrored("input")] + ([around.mirrored("sigma")] if sigma == "map" else [])
-    renamed = dict(zip(("picture", "sigma"), before, strict=False))
+    larger = None if scale is None else Enlarging(onnx, scale)
+    source, name = "input" if larger is None else "enlarged", "level" if told == "level" else "sigma"
+    around = AnySize(onnx, multiple=facts.size_multiple, scale=facts.scale, source=source)
+    after = around.mirrored(source)
+    renamed = {"picture": after, "told": around.mirrored(name) if told == "map" else name}
     for node in graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = renamed.get(name, name)
+        for place, value in enumerate(node.input):
+            node.input[place] = renamed.get(value, value)
     prologue = list(around.nodes)
     around.cut("restored", "output")
-    nodes = [*prologue, *graph.node, *around.nodes[len(prologue) :]]
+    nodes = [*([] if larger is None else larger.nodes), *prologue, *graph.node, *around.nodes[len(prologue) :]]
     batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param and "batch"
+    scales = f"{facts.scale}*" if facts.scale > 1 else "" if scale is None or scale == 1 else f"{float(scale):g}*"
     sizes = {
         "input": [batch or 1, facts.channels, "height", "width"],
-        "sigma": [batch or 1] if sigma == "picture" else [batch or 1, 1, "height", "width"],
-        "output": [
-            batch or 1,
-            facts.channels,
-            *(s if facts.scale == 1 else f"{facts.scale}*{s}" for s in ("height", "width")),
-        ],
+        name: [batch or 1] if told in ("picture", "level") else [batch or 1, 1, "height", "width"],
+        "output": [batch or 1, facts.channels, f"{scales}height", f"{scales}width"],
     }
     ends = {
-        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size) for name, size in sizes.items()
+        value: onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, size) for value, size in sizes.items()
     }
-    inputs = [ends["input"]] + ([] if sigma == "none" else [ends["sigma"]])
-    constants = [*around.constants, *graph.initializer]
+    inputs = [ends["input"]] + ([] if told == "none" else [ends[name]])
+    constants = [*([] if larger is None else larger.constants), *around.constants, *graph.initializer]
     for message in (*nodes, *constants):
         message.doc_string = ""
         del message.metadata_props[:]
