@@ -86,3 +86,9 @@ def package(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_dtmodel(
         weights, tmp_path_factory.mktemp("darktable") / "tiny.dtmodel", budget="best", sigma=20 / 255, half=True
     ).files[0]
+
+
+@pytest.fixture(scope="session")
+def quality_file(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """For JPEG artifacts, the quality an input."""
+    return export_onnx(level_weights("dejpeg"), tmp_path_factory.mktemp("quality") / "tiny.onnx", half=True)

@@ -33,12 +33,18 @@ def test_the_python_runs_from_top_to_bottom(
     onnx_file: Exported,
     several_file: Exported,
     openvino_file: Exported,
+    quality_file: Exported,
     package: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for told, stem in ((onnx_file, "fast"), (several_file, "budgets"), (openvino_file, "fast")):
+    for told, stem in (
+        (onnx_file, "fast"),
+        (several_file, "budgets"),
+        (openvino_file, "fast"),
+        (quality_file, "dejpeg"),
+    ):
         for file in told.files:
             shutil.copy(file, tmp_path / file.name.replace("tiny", stem))
     shutil.copy(package, tmp_path / "grainwise.dtmodel")
@@ -47,10 +53,10 @@ def test_the_python_runs_from_top_to_bottom(
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     code = [text for kind, text in BLOCKS if kind == "python"]
-    assert len(code) == 5
+    assert len(code) == 6
     for text in code:
         exec(text, names)
     assert os.path.exists("clean.png")
-    assert np.asarray(names["clean"]).shape == (1, 3, 40, 50)
+    assert np.asarray(names["clean"]).shape == np.asarray(names["restored"]).shape == (1, 3, 40, 50)
     assert names["costs"] == list(several_file.macs_per_pixel)
     assert capsys.readouterr().out.count("CC0-1.0") == 2

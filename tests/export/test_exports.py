@@ -335,11 +335,6 @@ def restored(weights: Weights, x: np.ndarray, value: float) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def quality_file(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return export_onnx(level_weights("dejpeg"), tmp_path_factory.mktemp("quality") / "tiny.onnx", half=True)
-
-
-@pytest.fixture(scope="module")
 def scale_file(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export_onnx(level_weights("upscale"), tmp_path_factory.mktemp("scale") / "tiny.onnx", level=2.4)
 
@@ -347,7 +342,7 @@ def scale_file(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 def test_the_levels_of_these_tests_matter() -> None:
     x = noisy(1, 30, 20).numpy()
     for task, levels in (("dejpeg", (20, 60)), ("upscale", (2, 2.001))):
-        first, second = (restored(level_weights(task), x, level) for level in levels)
+        first, second = (restored(level_weights(task), x, level)[:, :, :30, :20] for level in levels)
         assert np.abs(first - second).max() > 2 * check.TOLERANCE
 
 
