@@ -16,9 +16,11 @@ from grainwise.core.jpeg import through_jpeg
 from grainwise.core.resampling import matlab_resize
 from grainwise.networks.checkpoint import Card, MeasuredPlan, Weights
 from grainwise.networks.hyperres import HyperRes
+from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import calibration
 from grainwise.runtime.calibration import measure_costs
 from grainwise.runtime.cost import CostModel, Curve, PlanCost
+from grainwise.runtime.denoiser import NoiseCall
 from grainwise.runtime.enlarged import ArrayRows, Gathered
 from grainwise.runtime.jpeg_quality import JpegEstimate
 from grainwise.runtime.restorer import MOST_MERGED
@@ -247,19 +249,24 @@ def test_the_kernels_of_another_level_have_yet_to_start() -> None:
     assert starts()
 
 
+def ready(denoiser: grainwise.Denoiser, sigma: float | None, level: float | None) -> set[ChannelPlan]:
+    """Plans that a call need not make first."""
+    return NoiseCall(denoiser.weights, 1.0, sigma, level).ready(denoiser._started)
+
+
 def test_a_denoiser_is_timed_with_the_kernels_that_it_runs() -> None:
     denoiser = grainwise.Denoiser(small_weights(convs="hyper"), device="cpu", dtype="float32")
     plan = denoiser.weights.network.space.narrowest
     assert denoiser._timed_network(plan) is denoiser._network(plan, 0.5)
     denoiser(photograph(24, 24), "fast", sigma=20 / 255)
     fast = next(iter(denoiser.weights.plans()))
-    assert denoiser._ready(20 / 255, 1.0, None) == {fast}
+    assert ready(denoiser, 20 / 255, None) == {fast}
     denoiser(photograph(24, 24), "fast", sigma=20 / 255, level=0.2)
-    assert denoiser._ready(30 / 255, 1.0, 0.2) == {fast}
-    assert denoiser._ready(40 / 255, 1.0, None) == denoiser._ready(None, 1.0, None) == set()
+    assert ready(denoiser, 30 / 255, 0.2) == {fast}
+    assert ready(denoiser, 40 / 255, None) == ready(denoiser, None, None) == set()
     plain = grainwise.Denoiser(small_weights(), device="cpu", dtype="float32")
     plain(photograph(24, 24), "fast", sigma=20 / 255)
-    assert plain._ready(None, 1.0, None) == {next(iter(plain.weights.plans()))}
+    assert ready(plain, None, None) == {next(iter(plain.weights.plans()))}
 
 
 def test_other_networks_for_the_task_run_too() -> None:

@@ -3,8 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
@@ -12,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from grainwise.cli.common import Common
 from grainwise.cli.one_file import FileRestorer, Settings
 from grainwise.cli.paths import Job, named, plan_jobs
 from grainwise.cli.tasks import FileTask
@@ -22,25 +21,6 @@ from grainwise.runtime.pace import check_seconds
 from grainwise.runtime.restorer import Restorer
 
 Kind = TypeVar("Kind", bound=Restorer)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Common:
-    """The options that all commands for picture files share; see ``grainwise denoise --help``."""
-
-    inputs: list[str]
-    out: Path
-    model: str
-    budget: str | None
-    max_seconds: float | None
-    device: str
-    dtype: str
-    max_memory: float | None
-    quality: int
-    skip_existing: bool
-    strip_metadata: bool
-    dry_run: bool
-    as_json: bool
 
 
 def restore_files(kind: type[Kind], task: Callable[[Kind], FileTask], common: Common) -> int:

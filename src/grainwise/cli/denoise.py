@@ -4,15 +4,12 @@ from typing import Annotated
 
 import typer
 
-from grainwise.cli import options
+from grainwise.cli.common import Common, with_common
 
 
+@with_common("default")
 def denoise(
-    inputs: options.Inputs,
-    out: options.Out,
-    model: options.Model = "default",
-    budget: options.FileBudget = None,
-    max_seconds: options.MaxSeconds = None,
+    common: Common,
     strength: Annotated[float, typer.Option(help="0 to 2: multiplies the noise level; 0 changes nothing.")] = 1.0,
     sigma: Annotated[float | None, typer.Option(help="Noise level, 0 to 75 (of 255); estimated by default.")] = None,
     level: Annotated[
@@ -22,26 +19,12 @@ def denoise(
             "Without --sigma it stands for that too."
         ),
     ] = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    max_memory: options.MaxMemory = None,
-    quality: options.Quality = 95,
-    skip_existing: options.SkipExisting = False,
-    strip_metadata: options.StripMetadata = False,
-    dry_run: options.DryRun = False,
-    as_json: options.Json = False,
 ) -> int:
     """Remove the noise of pictures. Depth, alpha, ICC, EXIF and XMP stay as they are."""
-    from grainwise.cli.all_files import Common, restore_files
+    from grainwise.cli.all_files import restore_files
     from grainwise.cli.tasks import Denoising
     from grainwise.core.errors import InputError
     from grainwise.runtime.denoiser import Denoiser
-
-    common = Common(
-        inputs=inputs, out=out, model=model, budget=budget, max_seconds=max_seconds, device=device, dtype=dtype,
-        max_memory=max_memory, quality=quality, skip_existing=skip_existing, strip_metadata=strip_metadata,
-        dry_run=dry_run, as_json=as_json,
-    )  # fmt: skip
 
     def task(denoiser: Denoiser) -> Denoising:
         facts = denoiser.weights.network.facts

@@ -5,6 +5,14 @@ from typing import Annotated
 
 import typer
 
+
+def _named(text: str) -> Path:
+    """A path that was given; an empty text would be the current folder."""
+    if not text:
+        raise typer.BadParameter("name a file or a folder, got an empty text; the current folder is a dot")
+    return Path(text)
+
+
 Model = Annotated[str, typer.Option(help="Shipped weights by name, or a weights file.", show_default=True)]
 Budget = Annotated[str, typer.Option(help="fast, balanced, best, or MACs/px such as 50k or 0.2M.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -12,7 +20,12 @@ Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16 (GP
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, globs or folders (recursive).")]
-Out = Annotated[Path, typer.Option("-o", "--out", help="A file, or a folder; folders are mirrored into it.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "-o", "--out", parser=_named, metavar="PATH", help="A file, or a folder; folders are mirrored into it."
+    ),
+]
 FileBudget = Annotated[
     str | None,
     typer.Option(

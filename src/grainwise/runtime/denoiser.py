@@ -1,24 +1,23 @@
 """The denoiser: a picture in, the same picture without its noise out, at the budget that the caller chose."""
 
-import time
-
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from grainwise.core.errors import InputError
-from grainwise.core.image import as_hwc, like_input
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.level_network import LevelNetwork
 from grainwise.networks.tasks import DENOISE
 from grainwise.primitives.channels import ChannelPlan
+from grainwise.runtime.call import Call, Estimate, InRows, Started, Told
 from grainwise.runtime.forecast import Forecast
+from grainwise.runtime.jpeg_quality import JpegEstimate
 from grainwise.runtime.level import Level, is_number
-from grainwise.runtime.noise_level import estimate_noise
-from grainwise.runtime.pixels import Image, ProgressCallback, tell
+from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
+from grainwise.runtime.pixels import Image, ProgressCallback
 from grainwise.runtime.restoration import Account, Restoration
 from grainwise.runtime.restorer import Restorer
-from grainwise.runtime.strips import Rows, WriteRows, copy_rows, estimate_rows, restore_rows
+from grainwise.runtime.strips import Rows, WriteRows, estimate_rows
 
 Sigma = float | npt.NDArray[np.floating]
 
@@ -80,36 +79,8 @@ class Denoiser(Restorer):
             BudgetError: a budget that cannot be read or met; a time limit that no plan meets.
             Cancelled: ``progress`` returned False.
         """
-        sigma = self._sigma(strength, sigma, level)
-        cap, timer = self._begin(budget, max_seconds, self._ready(sigma, strength, level))
-        start = time.perf_counter() if timer is None else timer.start
-        pixels = as_hwc(image)
-        size, held = (pixels.shape[0], pixels.shape[1]), pixels.nbytes
-        blind = sigma is None and strength > 0
-        if timer is not None:
-            timer.check(self._tiling(size, held), estimate=blind)
-        told = time.perf_counter()
-        estimate = estimate_noise(pixels) if blind else None
-        seconds_estimate = time.perf_counter() - told
-        noise = Level(sigma, estimate, strength, self.weights.network.facts.sigma_max, size)
-        run = None
-        if noise.mean == 0:
-            out = pixels.copy()
-            tell(progress, 1.0)
-        else:
-            out = np.empty_like(pixels, order="C")
-            kernels = self._kernels(noise, strength, level)
-            run, tiles = self._run(self._tiling(size, held), cap, timer, noise, progress, kernels=kernels)
-            run.run(tiles, pixels, out)
-        return Restoration(
-            image=like_input(out, image),
-            task=self.task,
-            level=noise.mean,
-            estimate=estimate,
-            seconds=time.perf_counter() - start,
-            seconds_estimate=seconds_estimate,
-            **self._account(cap, run),
-        )
+        call = NoiseCall(self.weights, strength, sigma, level)
+        return self._restoration(call, image, budget, progress, max_seconds)
 
     def restore_rows(
         self,
@@ -137,35 +108,10 @@ class Denoiser(Restorer):
         Raises:
             InputError, BudgetError, Cancelled: see `restore`.
         """
-        told_sigma = self._sigma(strength, sigma, level)
-        cap, timer = self._begin(budget, max_seconds, self._ready(told_sigma, strength, level))
-        start = time.perf_counter() if timer is None else timer.start
-        blind = told_sigma is None and strength > 0
-        size = rows.height, rows.width
-        if timer is not None:
-            timer.check(self._tiling(size, 0, rows.row_bytes), estimate=blind, along=along)
-        told = time.perf_counter()
-        estimate = estimate_rows(rows, progress) if blind else None
-        seconds_estimate = time.perf_counter() - told
-        noise = Level(told_sigma, estimate, strength, self.weights.network.facts.sigma_max, size)
-        run = None
-        if noise.map is not None:
+        if isinstance(sigma, np.ndarray):
             raise InputError("a picture that is read in rows takes one noise level, or None; no map")
-        if noise.mean == 0:
-            copy_rows(rows, write, progress)
-        else:
-            tiling = self._tiling(size, 0, rows.row_bytes)
-            kernels = self._kernels(noise, strength, level)
-            run, tiles = self._run(tiling, cap, timer, noise, progress, kernels=kernels, along=along)
-            restore_rows(rows, write, run, tiles, tiling.facts)
-        return Account(
-            task=self.task,
-            level=noise.mean,
-            estimate=estimate,
-            seconds=time.perf_counter() - start,
-            seconds_estimate=seconds_estimate,
-            **self._account(cap, run),
-        )
+        call = NoiseCall(self.weights, strength, sigma, level)
+        return self._restore(call, InRows(rows, write), budget, progress, max_seconds, along=along)
 
     def forecast(
         self,
@@ -192,25 +138,29 @@ class Denoiser(Restorer):
         Raises:
             InputError, BudgetError: see `restore`.
         """
-        told = self._sigma(strength, sigma, level)
-        return self._foretell(
-            held,
-            budget,
-            max_seconds,
-            tiling=self._tiling(size, held, row_bytes),
-            started=self._ready(told, strength, level),
-            along=along,
-            blind=told is None and strength > 0,
-            idle=strength == 0 or (is_number(told) and told == 0),
-        )
+        call = NoiseCall(self.weights, strength, sigma, level)
+        return self._foretell(call, self._tiling(size, held, row_bytes), held, budget, max_seconds, along)
 
-    def _sigma(self, strength: float, sigma: Sigma | None, level: float | None) -> Sigma | None:
-        """``sigma``, or the level by hand in its place; both, and the strength, checked."""
+
+class NoiseCall(Call):
+    """The noise level of a call to `Denoiser.restore`, by hand or to be estimated; see there for what is refused."""
+
+    foreseen = True
+
+    def __init__(self, weights: Weights, strength: float, sigma: Sigma | None, level: float | None) -> None:
+        """Check them; a level by hand stands for a sigma that is not given."""
         if not (is_number(strength) and 0 <= strength <= 2):
             raise InputError(f"strength lies in 0 to 2, got {strength!r}")
-        if level is None:
-            return sigma
-        name, facts = self.weights.name, self.weights.network.facts
+        self._facts, self._strength, self._level = weights.network.facts, strength, level
+        if level is not None:
+            self._check(weights, sigma, level)
+        self._sigma = level if sigma is None else sigma
+        self.blind = self._sigma is None and strength > 0
+        self.idle = strength == 0 or (is_number(self._sigma) and self._sigma == 0)
+
+    def _check(self, weights: Weights, sigma: Sigma | None, level: float) -> None:
+        """Refuse a level by hand for a network that takes none, that does not know it, or beside a sigma that is it."""
+        name, facts = weights.name, self._facts
         if facts.level_range is None:
             raise InputError(
                 f"the kernels of {name} depend on no level; leave the level out, and give the noise level as sigma"
@@ -218,22 +168,34 @@ class Denoiser(Restorer):
         if not (is_number(level) and 0 <= level <= facts.sigma_max):
             limit = f"0 to {facts.sigma_max:.3f} ({255 * facts.sigma_max:.0f}/255)"
             raise InputError(f"the level of {name} is a noise level in image units, {limit}, got {level!r}")
-        if sigma is not None and isinstance(self.weights.network, LevelNetwork):
+        if sigma is not None and isinstance(weights.network, LevelNetwork):
             raise InputError(f"{name} knows the noise by its level alone; give the level or sigma, not both")
-        return level if sigma is None else sigma
 
-    def _ready(self, sigma: Sigma | None, strength: float, level: float | None) -> set[ChannelPlan]:
-        """Plans that need not be made first; where kernels depend on a level that is yet to be estimated, none."""
-        facts = self.weights.network.facts
-        if facts.level_range is None:
-            return self._started(None)
-        if not is_number(sigma):
-            return set()
-        return self._started(self._kernels(Level(sigma, None, strength, facts.sigma_max, (1, 1)), strength, level))
+    def ready(self, started: Started) -> set[ChannelPlan]:
+        """See `Call.ready`."""
+        if self._facts.level_range is None:
+            return started(None)
+        return started(self.told(None, (1, 1)).kernels) if is_number(self._sigma) else set()
 
-    def _kernels(self, noise: Level, strength: float, level: float | None) -> float | None:
+    def told(self, estimate: Estimate | None, size: tuple[int, int]) -> Told:
+        """See `Call.told`."""
+        assert not isinstance(estimate, JpegEstimate)
+        noise = Level(self._sigma, estimate, self._strength, self._facts.sigma_max, size)
+        return Told(
+            level=noise.mean, estimate=estimate, idle=noise.mean == 0, kernels=self._kernels(noise), noise=noise
+        )
+
+    def _kernels(self, noise: Level) -> float | None:
         """The level, 0 to 1, that kernels can be merged at: by hand, or that of noise that is the same everywhere."""
-        facts = self.weights.network.facts
+        facts, level = self._facts, self._level
         if facts.level_range is None or (level is None and not noise.uniform):
             return None
-        return facts.level(noise.mean if level is None else min(strength * level, facts.sigma_max))
+        return facts.level(noise.mean if level is None else min(self._strength * level, facts.sigma_max))
+
+    def estimate(self, pixels: Image) -> NoiseEstimate:
+        """See `Call.estimate`."""
+        return estimate_noise(pixels)
+
+    def estimate_rows(self, rows: Rows, progress: ProgressCallback | None) -> NoiseEstimate:
+        """See `Call.estimate_rows`."""
+        return estimate_rows(rows, progress)

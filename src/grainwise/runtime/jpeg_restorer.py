@@ -1,22 +1,20 @@
 """JPEG artifacts: a picture in that was saved as JPEG, the same picture without its blocks and ringing out."""
 
-import time
-
-import numpy as np
 from torch import Tensor
 
 from grainwise.core.errors import InputError
-from grainwise.core.image import as_hwc, like_input
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.tasks import DEJPEG
 from grainwise.primitives.channels import ChannelPlan
+from grainwise.runtime.call import Call, Estimate, InRows, Started, Told
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.jpeg_quality import JpegEstimate, bands, estimate_jpeg, estimate_jpeg_from, pieces
 from grainwise.runtime.level import is_number
+from grainwise.runtime.noise_level import NoiseEstimate
 from grainwise.runtime.pixels import Image, ProgressCallback, tell
 from grainwise.runtime.restoration import Account, Restoration
 from grainwise.runtime.restorer import Restorer
-from grainwise.runtime.strips import Rows, WriteRows, copy_rows, restore_rows
+from grainwise.runtime.strips import Rows, WriteRows
 
 SAVED_AGAIN = 90
 """From this quality of a file on, traces of an earlier and lower one survive in its pixels, and are looked for."""
@@ -72,35 +70,8 @@ class JpegRestorer(Restorer):
             BudgetError: a budget that cannot be read or met; a time limit that no plan meets.
             Cancelled: ``progress`` returned False.
         """
-        self._check(quality)
-        self._check(quality_of_file)
-        cap, timer = self._begin(budget, max_seconds, self._ready(quality, quality_of_file))
-        start = time.perf_counter() if timer is None else timer.start
-        pixels = as_hwc(image)
-        tiling = self._tiling((pixels.shape[0], pixels.shape[1]), pixels.nbytes)
-        if timer is not None:
-            timer.check(tiling, estimate=False)
-        told = time.perf_counter()
-        looks = asks_pixels(quality, quality_of_file)
-        known, estimate = _known(quality, quality_of_file, estimate_jpeg(pixels) if looks else None)
-        seconds_estimate = time.perf_counter() - told
-        run = None
-        if known >= 100:
-            out = pixels.copy()
-            tell(progress, 1.0)
-        else:
-            out = np.empty_like(pixels, order="C")
-            run, tiles = self._run(tiling, cap, timer, None, progress, kernels=self.weights.network.facts.level(known))
-            run.run(tiles, pixels, out)
-        return Restoration(
-            image=like_input(out, image),
-            task=self.task,
-            level=known,
-            estimate=estimate,
-            seconds=time.perf_counter() - start,
-            seconds_estimate=seconds_estimate,
-            **self._account(cap, run),
-        )
+        call = QualityCall(self.weights, quality, quality_of_file)
+        return self._restoration(call, image, budget, progress, max_seconds)
 
     def restore_rows(
         self,
@@ -128,32 +99,8 @@ class JpegRestorer(Restorer):
         Raises:
             InputError, BudgetError, Cancelled: see `restore`.
         """
-        self._check(quality)
-        self._check(quality_of_file)
-        cap, timer = self._begin(budget, max_seconds, self._ready(quality, quality_of_file))
-        start = time.perf_counter() if timer is None else timer.start
-        tiling = self._tiling((rows.height, rows.width), 0, rows.row_bytes)
-        if timer is not None:
-            timer.check(tiling, estimate=False, along=along)
-        told = time.perf_counter()
-        looks = asks_pixels(quality, quality_of_file)
-        known, estimate = _known(quality, quality_of_file, _estimate_rows(rows, progress) if looks else None)
-        seconds_estimate = time.perf_counter() - told
-        run = None
-        if known >= 100:
-            copy_rows(rows, write, progress)
-        else:
-            level = self.weights.network.facts.level(known)
-            run, tiles = self._run(tiling, cap, timer, None, progress, kernels=level, along=along)
-            restore_rows(rows, write, run, tiles, tiling.facts)
-        return Account(
-            task=self.task,
-            level=known,
-            estimate=estimate,
-            seconds=time.perf_counter() - start,
-            seconds_estimate=seconds_estimate,
-            **self._account(cap, run),
-        )
+        call = QualityCall(self.weights, quality, quality_of_file)
+        return self._restore(call, InRows(rows, write), budget, progress, max_seconds, along=along)
 
     def forecast(
         self,
@@ -174,48 +121,51 @@ class JpegRestorer(Restorer):
         Raises:
             InputError, BudgetError: see `restore`.
         """
-        self._check(quality)
-        self._check(quality_of_file)
-        idle = quality is not None and quality >= 100
-        tiling = self._tiling(size, held, row_bytes)
-        started = self._ready(quality, quality_of_file)
-        return self._foretell(
-            held, budget, max_seconds, tiling=tiling, started=started, along=along, blind=False, idle=idle
-        )
+        call = QualityCall(self.weights, quality, quality_of_file)
+        return self._foretell(call, self._tiling(size, held, row_bytes), held, budget, max_seconds, along)
 
-    def _ready(self, quality: float | None, quality_of_file: float | None) -> set[ChannelPlan]:
-        """Plans that need not be made first; none where the pixels have yet to tell the quality."""
-        if asks_pixels(quality, quality_of_file):
-            return set()
-        return self._started(self.weights.network.facts.level(_known(quality, quality_of_file, None)[0]))
 
-    @staticmethod
-    def _check(quality: float | None) -> None:
-        if quality is not None and not (is_number(quality) and 1 <= quality <= 100):
-            raise InputError(f"the quality of a JPEG is a number from 1 to 100, got {quality!r}")
+class QualityCall(Call):
+    """The JPEG quality of a call to `JpegRestorer.restore`: by hand, the file's, or to be told by the pixels."""
+
+    def __init__(self, weights: Weights, quality: float | None, of_file: float | None) -> None:
+        """Check them."""
+        for given in (quality, of_file):
+            if given is not None and not (is_number(given) and 1 <= given <= 100):
+                raise InputError(f"the quality of a JPEG is a number from 1 to 100, got {given!r}")
+        self._facts, self._quality, self._of_file = weights.network.facts, quality, of_file
+        self.blind = asks_pixels(quality, of_file)
+        self.idle = quality is not None and quality >= 100
+
+    def ready(self, started: Started) -> set[ChannelPlan]:
+        """See `Call.ready`."""
+        return set() if self.blind else started(self.told(None, (1, 1)).kernels)
+
+    def told(self, estimate: Estimate | None, size: tuple[int, int]) -> Told:
+        """The quality of the caller, the file or the estimate; the estimate where the quality is that one."""
+        assert not isinstance(estimate, NoiseEstimate)
+        told = self._of_file if self._quality is None else self._quality
+        if estimate is not None and (told is None or (estimate.found and estimate.quality < told)):
+            quality = estimate.quality
+        else:
+            assert told is not None
+            quality, estimate = float(told), None
+        return Told(level=quality, estimate=estimate, idle=quality >= 100, kernels=self._facts.level(quality))
+
+    def estimate(self, pixels: Image) -> JpegEstimate:
+        """See `Call.estimate`."""
+        return estimate_jpeg(pixels)
+
+    def estimate_rows(self, rows: Rows, progress: ProgressCallback | None) -> JpegEstimate:
+        """See `Call.estimate_rows`."""
+        parts = []
+        with rows.open() as read:
+            for top, bottom in bands(rows.height):
+                parts += [piece.copy() for piece in pieces(read(top, bottom)[..., : rows.channels])]
+                tell(progress, 0.0)
+        return estimate_jpeg_from(parts)
 
 
 def asks_pixels(quality: float | None, quality_of_file: float | None) -> bool:
     """Whether the pixels are asked for the quality; see `JpegRestorer.restore`."""
     return quality is None and (quality_of_file is None or quality_of_file >= SAVED_AGAIN)
-
-
-def _known(
-    quality: float | None, of_file: float | None, estimate: JpegEstimate | None
-) -> tuple[float, JpegEstimate | None]:
-    """The quality: the caller's, the file's, or the estimate's; and the estimate, where it is that one."""
-    told = of_file if quality is None else quality
-    if estimate is not None and (told is None or (estimate.found and estimate.quality < told)):
-        return estimate.quality, estimate
-    assert told is not None
-    return float(told), None
-
-
-def _estimate_rows(rows: Rows, progress: ProgressCallback | None) -> JpegEstimate:
-    """The estimate of the whole picture, in one pass over its rows."""
-    parts = []
-    with rows.open() as read:
-        for top, bottom in bands(rows.height):
-            parts += [piece.copy() for piece in pieces(read(top, bottom)[..., : rows.channels])]
-            tell(progress, 0.0)
-    return estimate_jpeg_from(parts)

@@ -61,7 +61,9 @@ def check_seconds(max_seconds: object) -> float:
         BudgetError: no finite number above 0.
     """
     if not (is_number(max_seconds) and 0 < float(max_seconds) < float("inf")):  # type: ignore[arg-type]
-        raise BudgetError(f"max_seconds is a number of seconds above 0, got {max_seconds!r}")
+        raise BudgetError(
+            f"the time limit (--max-seconds, in Python max_seconds) is a number of seconds above 0, got {max_seconds!r}"
+        )
     return float(max_seconds)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.networks.checkpoint import Weights, load_weights
@@ -20,12 +20,14 @@ from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import machine, memory
 from grainwise.runtime.budget import Choice, choose_plan, dearest_plan
 from grainwise.runtime.calibration import costs_for, keep_costs, load_costs, machine_of, measure_costs
+from grainwise.runtime.call import Call, Held, Source, Told
 from grainwise.runtime.cost import CostModel
 from grainwise.runtime.fitting import check_task, check_tiled
 from grainwise.runtime.forecast import Forecast, foretell
-from grainwise.runtime.level import Level, is_number
+from grainwise.runtime.level import is_number
 from grainwise.runtime.pace import check_seconds
-from grainwise.runtime.pixels import ProgressCallback
+from grainwise.runtime.pixels import Image, ProgressCallback
+from grainwise.runtime.restoration import Account, Restoration
 from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
 from grainwise.runtime.tiles import Tile
 from grainwise.runtime.tiling import Tiling
@@ -76,7 +78,9 @@ class Restorer(ABC):
         self.device = machine.find_device(device)
         self.dtype = machine.find_dtype(dtype, self.device)
         if max_memory is not None and not (is_number(max_memory) and 0 < max_memory < float("inf")):
-            raise InputError(f"max_memory is a number of MB above 0, got {max_memory!r}")
+            raise InputError(
+                f"the memory limit (--max-memory, in Python max_memory) is a number of MB above 0, got {max_memory!r}"
+            )
         self.max_memory = max_memory
         self._extracted: dict[tuple[ChannelPlan, float | None], nn.Module] = {}
         self._lock = threading.Lock()
@@ -172,19 +176,76 @@ class Restorer(ABC):
         candidates = candidates_of(self.weights, costs, cap, self.dtype.itemsize, started)
         return cap, Timer(limit, costs, candidates, clock=time.perf_counter)
 
+    def _restoration(
+        self,
+        call: Call,
+        image: Image | Tensor,
+        budget: str | float | None,
+        progress: ProgressCallback | None,
+        max_seconds: float | None,
+    ) -> Restoration:
+        """Restore a picture that is held."""
+        picture = Held(image)
+        account = self._restore(call, picture, budget, progress, max_seconds)
+        return Restoration(image=picture.result, **account.fields())
+
+    def _restore(
+        self,
+        call: Call,
+        picture: Source,
+        budget: str | float | None,
+        progress: ProgressCallback | None,
+        max_seconds: float | None,
+        *,
+        along: float = 0.0,
+    ) -> Account:
+        """The way of every call: limits, the degradation, then the tiles, or the picture as it is.
+
+        Args:
+            call: what the caller says of the degradation.
+            picture: what is restored, and where to.
+            budget, progress, max_seconds: see `grainwise.Denoiser.restore`.
+            along: seconds of ``max_seconds`` that other work takes besides.
+        """
+        cap, timer = self._begin(budget, max_seconds, call.ready(self._started))
+        start = time.perf_counter() if timer is None else timer.start
+        size = picture.size
+        if timer is not None:
+            timer.check(self._cut(picture), estimate=call.blind and call.foreseen, along=along)
+        asked = time.perf_counter()
+        estimate = picture.estimate(call, progress) if call.blind else None
+        seconds_estimate = time.perf_counter() - asked
+        told, run = call.told(estimate, size), None
+        if told.idle:
+            picture.copy(progress)
+        else:
+            tiling = self._cut(picture)
+            run, tiles = self._run(tiling, cap, timer, told, progress, along=along)
+            picture.restore(run, tiles, tiling.facts)
+        return Account(
+            task=self.task,
+            level=told.level,
+            estimate=told.estimate,
+            seconds=time.perf_counter() - start,
+            seconds_estimate=seconds_estimate,
+            **self._account(cap, run),
+        )
+
+    def _cut(self, picture: Source) -> Tiling:
+        """How a picture may be cut, with the memory that is free now."""
+        return self._tiling(picture.size, picture.held, picture.row_bytes, picture.transit_bytes)
+
     def _foretell(
         self,
+        call: Call,
+        tiling: Tiling,
         held: int,
         budget: str | float | None,
         max_seconds: float | None,
-        *,
-        tiling: Tiling,
-        started: Collection[ChannelPlan],
         along: float,
-        blind: bool,
-        idle: bool,
     ) -> Forecast:
         """What restoring a picture takes; see `foretell`."""
+        started = call.ready(self._started)
         cap, timer = self._begin(budget, max_seconds, started)
         return foretell(
             self.weights,
@@ -192,8 +253,8 @@ class Restorer(ABC):
             tiling,
             itemsize=self.dtype.itemsize,
             held=held,
-            blind=blind,
-            idle=idle,
+            blind=call.blind and call.foreseen,
+            idle=call.idle,
             costs=self.known_costs(),
             started=started,
             timer=timer,
@@ -248,10 +309,9 @@ class Restorer(ABC):
         tiling: Tiling,
         cap: Choice,
         timer: Timer | None,
-        level: Level | None,
+        told: Told,
         progress: ProgressCallback | None,
         *,
-        kernels: float | None = None,
         along: float = 0.0,
     ) -> tuple[TileRun, tuple[Tile, ...]]:
         """A run over the tiles of one picture, and these tiles.
@@ -260,9 +320,8 @@ class Restorer(ABC):
             tiling: how the picture may be cut.
             cap: the dearest plan.
             timer: of the call, where it has a limit.
-            level: what the network is told of noise, where it is told that.
+            told: what the network is told.
             progress: called after each tile.
-            kernels: the level that kernels are merged at, 0 to 1; None keeps them as they are.
             along: seconds that other work takes besides.
         """
         plans: Plans = OnePlan(cap.plan)
@@ -274,10 +333,10 @@ class Restorer(ABC):
             tiles = tiling.tiles(course.side)
             plans = timer.pace(course, tiles, along=along)
         run = TileRun(
-            lambda plan: self._network(plan, kernels),
+            lambda plan: self._network(plan, told.kernels),
             tiling.facts,
             self.device,
-            level,
+            told.noise,
             plans,
             total=sum(tile.read.area for tile in tiles),
             progress=progress,

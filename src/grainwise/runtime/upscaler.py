@@ -3,8 +3,6 @@
 The picture is enlarged by bicubic interpolation, strip by strip, and the network, told the scale, restores what that blurs.
 """
 
-import time
-
 import numpy as np
 from torch import Tensor
 
@@ -13,13 +11,15 @@ from grainwise.core.image import as_hwc, like_input
 from grainwise.core.resampling import resized
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.tasks import UPSCALE
+from grainwise.primitives.channels import ChannelPlan
+from grainwise.runtime.call import Call, Estimate, InRows, Started, Told
 from grainwise.runtime.enlarged import AT_ONCE, ArrayRows, EnlargedRows, Gathered, writing_as
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.level import is_number
 from grainwise.runtime.pixels import Image, ProgressCallback
 from grainwise.runtime.restoration import Account, Restoration
 from grainwise.runtime.restorer import Restorer
-from grainwise.runtime.strips import Rows, WriteRows, restore_rows
+from grainwise.runtime.strips import Rows, WriteRows
 from grainwise.runtime.tiling import Tiling
 
 LEAST_SCALE = 1.5
@@ -106,24 +106,9 @@ class Upscaler(Restorer):
         Raises:
             InputError, BudgetError, Cancelled: see `restore`.
         """
-        size = self.size_of((rows.height, rows.width), scale)
-        kernels = self.weights.network.facts.level(float(scale))
-        cap, timer = self._begin(budget, max_seconds, self._started(kernels))
-        start = time.perf_counter() if timer is None else timer.start
-        large = EnlargedRows(rows, scale)
-        tiling = self._strips(size, held, rows.bands)
-        if timer is not None:
-            timer.check(tiling, estimate=False, along=along)
-        run, tiles = self._run(tiling, cap, timer, None, progress, kernels=kernels, along=along)
-        restore_rows(large, writing_as(rows.dtype, write), run, tiles, tiling.facts)
-        return Account(
-            task=self.task,
-            level=float(scale),
-            estimate=None,
-            seconds=time.perf_counter() - start,
-            seconds_estimate=0.0,
-            **self._account(cap, run),
-        )
+        self.check_scale(scale)
+        call, source = ScaleCall(self.weights, scale), _Enlarged(rows, write, scale, held)
+        return self._restore(call, source, budget, progress, max_seconds, along=along)
 
     def forecast(
         self,
@@ -149,19 +134,11 @@ class Upscaler(Restorer):
             InputError, BudgetError: see `restore`.
         """
         large = self.size_of(size, scale)
-        tiling = self._strips(large, held, bands)
-        started = self._started(self.weights.network.facts.level(float(scale)))
-        return self._foretell(
-            held, budget, max_seconds, tiling=tiling, started=started, along=along, blind=False, idle=False
-        )
+        tiling = self._tiling(large, held, *_strip_bytes(large[1] * bands, held))
+        return self._foretell(ScaleCall(self.weights, scale), tiling, held, budget, max_seconds, along)
 
     def _whole(self, size: tuple[int, int], held: int) -> Tiling:
-        return self._strips(size, held, 4)
-
-    def _strips(self, size: tuple[int, int], held: int, bands: int) -> Tiling:
-        """How the result may be cut: its rows are floats for a while, and on their way to a file unless they are held."""
-        row = size[1] * bands
-        return self._tiling(size, held, 4 * row, 0 if held else 2 * row)
+        return self._tiling(size, held, *_strip_bytes(4 * size[1], held))
 
     def size_of(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
         """Height and width of the enlarged picture.
@@ -181,6 +158,43 @@ class Upscaler(Restorer):
         most = max(self.weights.network.facts.level_range or (LEAST_SCALE,))
         if not (is_number(scale) and LEAST_SCALE <= scale <= most):  # type: ignore[operator]
             raise InputError(f"the scale is a number from {LEAST_SCALE:g} to {most:g}, got {scale!r}")
+
+
+class ScaleCall(Call):
+    """The scale of a call to `Upscaler.restore`."""
+
+    def __init__(self, weights: Weights, scale: float) -> None:
+        """Keep it."""
+        self._told = Told(level=float(scale), kernels=weights.network.facts.level(float(scale)))
+
+    def ready(self, started: Started) -> set[ChannelPlan]:
+        """See `Call.ready`."""
+        return started(self._told.kernels)
+
+    def told(self, estimate: Estimate | None, size: tuple[int, int]) -> Told:
+        """See `Call.told`."""
+        return self._told
+
+
+class _Enlarged(InRows):
+    """A picture that is enlarged in rows.
+
+    Args:
+        rows, write: see `InRows`; the rows of the result have the depth of the picture.
+        scale: from 1.
+        held: bytes of the result, where it is held whole.
+    """
+
+    def __init__(self, rows: Rows, write: WriteRows, scale: float, held: int) -> None:
+        """Prepare the interpolation."""
+        super().__init__(EnlargedRows(rows, scale), writing_as(rows.dtype, write))
+        self.held = held
+        self.row_bytes, self.transit_bytes = _strip_bytes(self.size[1] * rows.bands, held)
+
+
+def _strip_bytes(numbers: int, held: int) -> tuple[int, int]:
+    """Bytes of a row of so many numbers, floats for a while, and on their way to a file unless the result is ``held``."""
+    return 4 * numbers, 0 if held else 2 * numbers
 
 
 def enlarge_plainly(pixels: Image, scale: float) -> Image:

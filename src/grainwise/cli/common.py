@@ -1,0 +1,63 @@
+"""The options that all commands for picture files share, described once."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from grainwise.cli import options
+
+_BEFORE = ("inputs", "out")
+"""These come before a command's own options in its help."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """What the user asked for, of all commands alike; see `options` for each."""
+
+    inputs: options.Inputs
+    out: options.Out
+    model: options.Model
+    budget: options.FileBudget = None
+    max_seconds: options.MaxSeconds = None
+    device: options.Device = "auto"
+    dtype: options.Dtype = "auto"
+    max_memory: options.MaxMemory = None
+    quality: options.Quality = 95
+    skip_existing: options.SkipExisting = False
+    strip_metadata: options.StripMetadata = False
+    dry_run: options.DryRun = False
+    as_json: options.Json = False
+
+
+def with_common(model: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command all options of `Common`, which it gets as its first argument.
+
+    Args:
+        model: the weights that it takes by default.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        own = list(inspect.signature(command).parameters.values())[1:]
+        shared = [_parameter(each.name, each.type, each.default) for each in fields(Common)]
+        shared = [each.replace(default=model) if each.name == "model" else each for each in shared]
+        first = [each for each in shared if each.name in _BEFORE]
+        named = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        parameters = [*first, *named, *(each for each in shared if each.name not in _BEFORE)]
+
+        @functools.wraps(command)
+        def call(**given: Any) -> int:
+            common = Common(**{each.name: given.pop(each.name) for each in shared})
+            return command(common, **given)
+
+        call.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+        call.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": int}
+        return call
+
+    return decorate
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:  # noqa: ANN401 -- a type and a default
+    missing = inspect.Parameter.empty if default is MISSING else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=missing, annotation=annotation)
