@@ -9,7 +9,7 @@ import torch
 from tests.runtime.small import small_weights
 from torch import nn
 
-from grainwise.core.errors import BudgetError, InputError, WeightsError
+from grainwise.core.errors import BudgetError, Cancelled, InputError, WeightsError
 from grainwise.networks.checkpoint import (
     Card,
     MeasuredPlan,
@@ -138,6 +138,47 @@ def test_a_blind_supernet_runs_at_the_plan_of_a_budget(saved: Path) -> None:
     assert grey.shape == (21, 34, 1)
 
 
+def test_the_strength_is_a_share_of_the_result(saved: Path) -> None:
+    noisy = picture(1).astype(np.float32) / 255
+    for name in ("plain", "gated"):
+        denoiser = BlindDenoiser.from_pretrained(saved / f"{name}.safetensors", device="cpu", dtype="float32")
+        full, half = denoiser(noisy), denoiser(noisy, strength=0.5)
+        np.testing.assert_allclose(half, (noisy + full) / 2, atol=1e-6)
+        none = denoiser.restore(noisy, strength=0)
+        assert np.array_equal(none.image, noisy)
+        assert (none.tiles, none.plans, none.routes, none.seconds_gate) == (0, {}, (), 0)
+        for wrong in (-0.1, 1.1, float("nan"), "much", True):
+            with pytest.raises(InputError, match="strength"):
+                denoiser(noisy, strength=wrong)
+
+
+def test_a_whole_picture_is_one_route(saved: Path) -> None:
+    denoiser = BlindDenoiser.from_pretrained(saved / "gated.safetensors", device="cpu", dtype="float32")
+    told: list[float] = []
+    result = denoiser.restore(picture(0), progress=told.append)
+    (route,) = result.routes
+    assert route.to_json() == {
+        "x": 0, "y": 0, "width": 34, "height": 21, "plan": str(result.plan), "macs_per_pixel": result.macs_per_pixel,
+    }  # fmt: skip
+    assert (result.plans, result.level, result.sigma, result.found) == ({result.plan: 1}, None, 0, True)
+    assert told == [0, 1]
+    with pytest.raises(Cancelled):
+        denoiser(picture(0), progress=lambda share: False)
+
+
+def test_what_a_gate_may_cost_is_foretold(saved: Path) -> None:
+    denoiser = BlindDenoiser.from_pretrained(saved / "gated.safetensors", device="cpu", dtype="float32")
+    told = denoiser.forecast((21, 34), 0)
+    assert (told.plan, told.tiles, told.seconds) == (None, 1, None)
+    costs = [denoiser.restore(picture(kind)).macs_per_pixel for kind in (0, 1)]
+    assert told.macs_per_pixel >= max(costs)
+    plain = BlindDenoiser.from_pretrained(saved / "plain.safetensors", device="cpu", dtype="float32")
+    best = plain.restore(picture(0), "best")
+    foretold = plain.forecast((21, 34), 0, "best")
+    assert (foretold.plan, foretold.macs_per_pixel) == (best.plan, best.macs_per_pixel)
+    assert plain.forecast((21, 34), 0, strength=0).tiles == 0
+
+
 def test_what_is_no_blind_denoiser_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = small_weights()
     assert isinstance(weights.network, HalfUNet)
@@ -147,10 +188,15 @@ def test_what_is_no_blind_denoiser_is_refused(saved: Path, monkeypatch: pytest.M
         BlindDenoiser(small_weights(task="dejpeg"))
     network = gated().network
     with pytest.raises(
-        InputError, match="not told the noise level; grainwise evaluate .*BlindDenoiser.* runs it; or take"
+        InputError, match="not told the noise level; grainwise denoise .*BlindDenoiser.* runs it; or take"
     ):
         Denoiser(replace(weights, network=network))
     denoiser = BlindDenoiser.from_pretrained(saved / "gated.safetensors", device="cpu", dtype="float32")
     monkeypatch.setattr("grainwise.runtime.memory.available_bytes", lambda: 1000)
     with pytest.raises(InputError, match="sees it whole"):
         denoiser(picture(0))
+    tight = BlindDenoiser.from_pretrained(saved / "gated.safetensors", device="cpu", max_memory=1)
+    with pytest.raises(InputError, match="sees it whole"):
+        tight(picture(0))
+    with pytest.raises(InputError, match="max_memory"):
+        BlindDenoiser.from_pretrained(saved / "gated.safetensors", device="cpu", max_memory=-1)

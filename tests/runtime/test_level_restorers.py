@@ -23,7 +23,7 @@ from grainwise.runtime.cost import CostModel, Curve, PlanCost
 from grainwise.runtime.denoiser import NoiseCall
 from grainwise.runtime.enlarged import ArrayRows, Gathered
 from grainwise.runtime.jpeg_quality import JpegEstimate
-from grainwise.runtime.restorer import MOST_MERGED
+from grainwise.runtime.placed import MOST_MERGED
 from grainwise.runtime.upscaler import enlarge_plainly
 
 

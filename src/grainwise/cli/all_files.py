@@ -15,19 +15,20 @@ from grainwise.cli.one_file import FileRestorer, Settings
 from grainwise.cli.paths import Job, named, plan_jobs
 from grainwise.cli.tasks import FileTask
 from grainwise.core.errors import GrainwiseError, InputError
-from grainwise.runtime.budget import choose_plan
 from grainwise.runtime.calibration import command_for
 from grainwise.runtime.pace import check_seconds
+from grainwise.runtime.placed import Placed
 from grainwise.runtime.restorer import Restorer
 
-Kind = TypeVar("Kind", bound=Restorer)
+Kind = TypeVar("Kind", bound=Placed)
+Tiled = TypeVar("Tiled", bound=Restorer)
 
 
-def restore_files(kind: type[Kind], task: Callable[[Kind], FileTask], common: Common) -> int:
+def restore_files(load: Callable[[Common], Kind], task: Callable[[Kind], FileTask], common: Common) -> int:
     """Run a command for picture files; its exit code.
 
     Args:
-        kind: the restorer of the command.
+        load: gives the restorer of the command; see `loader`.
         task: what the restorer is asked; checks the command's own options.
         common: the others.
 
@@ -39,14 +40,9 @@ def restore_files(kind: type[Kind], task: Callable[[Kind], FileTask], common: Co
         raise InputError(f"--quality lies in 1 to 100, got {common.quality}")
     if common.max_seconds is not None:
         check_seconds(common.max_seconds)
-    restorer = kind.from_pretrained(
-        common.model,
-        device=common.device,
-        dtype=common.dtype,  # type: ignore[arg-type]
-        max_memory=common.max_memory,
-    )
+    restorer = load(common)
     restorer.notify = lambda words: typer.echo(f"grainwise: {words}", err=True)
-    choose_plan(restorer.weights, "balanced" if common.budget is None else common.budget)
+    restorer.check_budget(common.budget)
     settings = Settings(
         budget=common.budget,
         max_seconds=common.max_seconds,
@@ -56,6 +52,20 @@ def restore_files(kind: type[Kind], task: Callable[[Kind], FileTask], common: Co
     files = FileRestorer(task(restorer), settings)
     run = forecast_all if common.dry_run else restore_all
     return run(jobs, files, skip_existing=common.skip_existing, as_json=common.as_json)
+
+
+def loader(kind: type[Tiled]) -> Callable[[Common], Tiled]:
+    """What loads the restorer of a command that has one kind of them."""
+
+    def load(common: Common) -> Tiled:
+        return kind.from_pretrained(
+            common.model,
+            device=common.device,
+            dtype=common.dtype,  # type: ignore[arg-type]
+            max_memory=common.max_memory,
+        )
+
+    return load
 
 
 def restore_all(jobs: list[Job], restorer: FileRestorer, *, skip_existing: bool, as_json: bool) -> int:
@@ -144,7 +154,8 @@ def _words(line: dict[str, Any], task: FileTask) -> str:
     if line["skipped"]:
         return f"{line['output']}: there already, skipped"
     if line.get("dry_run"):
-        return _forecast_words(line, command_for(task.restorer.model))
+        timed = isinstance(task.restorer, Restorer)
+        return _forecast_words(line, command_for(task.restorer.model) if timed else None)
     degradation = task.words(line)
     if degradation is None:
         return f"{line['output']}: {task.hint}"
@@ -155,14 +166,15 @@ def _words(line: dict[str, Any], task: FileTask) -> str:
     )
 
 
-def _forecast_words(line: dict[str, Any], calibrate: str) -> str:
+def _forecast_words(line: dict[str, Any], calibrate: str | None) -> str:
     seconds, age = line["seconds_predicted"], line["calibration_age_seconds"]
-    when = f"time unknown ({calibrate} measures the machine)"
+    when = f"time unknown ({calibrate} measures the machine)" if calibrate else "time unknown"
     if seconds is not None:
         when = f"about {seconds:.2g} s (machine measured {_age(age)} ago)"
     strips = " in strips" if line["in_rows"] else ""
+    plan = "at most, by the gate" if line["plan"] is None else f"plan {line['plan']}"
     return (
-        f"{line['output']}: {line['macs_per_pixel'] / 1000:.0f}K MACs/px, plan {line['plan']}, {line['megapixels']:.1f} MP "
+        f"{line['output']}: {line['macs_per_pixel'] / 1000:.0f}K MACs/px, {plan}, {line['megapixels']:.1f} MP "
         f"in {line['tiles']} tiles{strips}, {when}, about {line['memory_predicted_mb']:.0f} MB"
     )
 

@@ -20,11 +20,11 @@ def dejpeg(
     ] = None,
 ) -> int:
     """Remove the artifacts of JPEG compression. Depth, alpha, ICC, EXIF and XMP stay as they are."""
-    from grainwise.cli.all_files import restore_files
+    from grainwise.cli.all_files import loader, restore_files
     from grainwise.cli.tasks import Dejpeg
     from grainwise.core.errors import InputError
     from grainwise.runtime.jpeg_restorer import JpegRestorer
 
     if level is not None and not 1 <= level <= 100:
         raise InputError(f"--level is the JPEG quality at which the picture was saved, 1 to 100, got {level:g}")
-    return restore_files(JpegRestorer, lambda restorer: Dejpeg(restorer, quality=level), common)
+    return restore_files(loader(JpegRestorer), lambda restorer: Dejpeg(restorer, quality=level), common)

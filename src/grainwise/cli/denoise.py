@@ -1,16 +1,26 @@
 """grainwise denoise."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from grainwise.cli.common import Common, with_common
 
+if TYPE_CHECKING:
+    from grainwise.runtime.blind import BlindDenoiser
+    from grainwise.runtime.denoiser import Denoiser
+
 
 @with_common("default")
 def denoise(
     common: Common,
-    strength: Annotated[float, typer.Option(help="0 to 2: multiplies the noise level; 0 changes nothing.")] = 1.0,
+    strength: Annotated[
+        float,
+        typer.Option(
+            help="0 to 2: multiplies the noise level; 0 changes nothing. For a model that is told no level, 0 to 1: how much "
+            "of the result is mixed into the picture."
+        ),
+    ] = 1.0,
     sigma: Annotated[float | None, typer.Option(help="Noise level, 0 to 75 (of 255); estimated by default.")] = None,
     level: Annotated[
         float | None,
@@ -22,14 +32,24 @@ def denoise(
 ) -> int:
     """Remove the noise of pictures. Depth, alpha, ICC, EXIF and XMP stay as they are."""
     from grainwise.cli.all_files import restore_files
-    from grainwise.cli.tasks import Denoising
+    from grainwise.cli.restorers import find_denoiser
+    from grainwise.cli.tasks import BlindDenoising, Denoising
     from grainwise.core.errors import InputError
-    from grainwise.runtime.denoiser import Denoiser
+    from grainwise.runtime.blind import BlindDenoiser
 
-    def task(denoiser: Denoiser) -> Denoising:
-        facts = denoiser.weights.network.facts
+    def load(common: Common) -> "Denoiser | BlindDenoiser":
+        return find_denoiser(common.model, device=common.device, dtype=common.dtype, max_memory=common.max_memory)
+
+    def task(denoiser: "Denoiser | BlindDenoiser") -> Denoising | BlindDenoising:
+        given = (("--sigma", sigma), ("--level", level))
+        if isinstance(denoiser, BlindDenoiser):
+            for name, value in given:
+                if value is not None:
+                    raise InputError(f"the model {denoiser.weights.name} is told no noise level; leave {name} out")
+            return BlindDenoising(denoiser, strength=strength)
+        facts = denoiser.network.facts
         highest = round(255 * facts.sigma_max)
-        for name, value in (("--sigma", sigma), ("--level", level)):
+        for name, value in given:
             if value is not None and not 0 <= value <= highest:
                 raise InputError(f"{name} is the noise level times 255, from 0 to {highest}, got {value:g}")
         if level is not None and facts.level_range is None:
@@ -42,4 +62,4 @@ def denoise(
 
     if not 0 <= strength <= 2:
         raise InputError(f"--strength lies in 0 to 2, got {strength:g}")
-    return restore_files(Denoiser, task, common)
+    return restore_files(load, task, common)

@@ -15,6 +15,7 @@ from grainwise.core.picture_rows import PictureInfo, check_rows_target, read_inf
 from grainwise.core.pictures import check_target, read_picture, target_format, write_picture
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.restoration import Account
+from grainwise.runtime.restorer import Restorer
 
 COMFORTABLE_SIDE = 256
 """A picture that fits into memory, but leaves no room for tiles of this side, is restored in strips all the same."""
@@ -63,10 +64,20 @@ class FileRestorer:
     """Restores picture files: a command's task with the user's settings."""
 
     def __init__(self, task: FileTask, settings: Settings) -> None:
-        """Keep both; where there is a time limit, measure the machine unless it was measured before."""
+        """Keep both; where there is a time limit, measure the machine unless it was measured before.
+
+        Raises:
+            InputError: a time limit for a model that sees pictures whole.
+        """
         self.task, self.settings, self.restorer = task, settings, task.restorer
+        self._tiled = task.restorer if isinstance(task.restorer, Restorer) else None
         if settings.max_seconds is not None:
-            self.restorer.measured_costs()
+            if self._tiled is None:
+                raise InputError(
+                    f"the model {self.restorer.weights.name} sees a picture whole, and no time limit can be kept in the "
+                    "middle of it; leave --max-seconds out"
+                )
+            self._tiled.measured_costs()
 
     def way(self, job: Job) -> Way:
         """Decide how a picture goes.
@@ -108,6 +119,7 @@ class FileRestorer:
             "plans": {str(plan): tiles for plan, tiles in account.plans.items()},
             "macs_per_pixel": account.macs_per_pixel,
             "tiles": account.tiles,
+            "routes": [route.to_json() for route in account.routes],
             "in_rows": way.in_rows,
             "megapixels": megapixels,
             "seconds": seconds,
@@ -124,7 +136,7 @@ class FileRestorer:
         """Tell what a picture will take."""
         forecast, costs = way.forecast, self.restorer.known_costs()
         return {
-            "plan": str(forecast.plan),
+            "plan": None if forecast.plan is None else str(forecast.plan),
             "macs_per_pixel": forecast.macs_per_pixel,
             "tiles": forecast.tiles,
             "in_rows": way.in_rows,
@@ -191,8 +203,10 @@ class FileRestorer:
             info.nbytes + result.nbytes,
             self.settings.max_seconds is not None,
         )
+        if self._tiled is None:
+            return False
         missing, uncomfortable = (
-            self.restorer.missing_bytes(size, held, self.settings.budget, timed=timed, side=side)
+            self._tiled.missing_bytes(size, held, self.settings.budget, timed=timed, side=side)
             for side in (0, COMFORTABLE_SIDE)
         )
         if uncomfortable <= 0:

@@ -63,7 +63,9 @@ def restorer_for(model: str, *, device: str, dtype: str, max_memory: float | Non
     return kind(weights, device=device, dtype=dtype, max_memory=max_memory)  # type: ignore[arg-type]
 
 
-def find_denoiser(model: str, *, device: str, dtype: str) -> "Denoiser | BlindDenoiser":
+def find_denoiser(
+    model: str, *, device: str, dtype: str, max_memory: float | None = None
+) -> "Denoiser | BlindDenoiser":
     """The denoiser of a model: one that is told the noise level, or a blind one, with a gate or without.
 
     Raises:
@@ -76,11 +78,13 @@ def find_denoiser(model: str, *, device: str, dtype: str) -> "Denoiser | BlindDe
     from grainwise.runtime.denoiser import Denoiser
 
     if holds_gate(model):
-        return BlindDenoiser.from_pretrained(model, device=device, dtype=dtype)  # type: ignore[arg-type]
+        return BlindDenoiser.from_pretrained(model, device=device, dtype=dtype, max_memory=max_memory)  # type: ignore[arg-type]
     weights = load_weights(model)
     facts = weights.network.facts
     kind = Denoiser if facts.needs_sigma or facts.task != DENOISE else BlindDenoiser
-    return kind(weights, device=device, dtype=dtype)  # type: ignore[arg-type]
+    denoiser = kind(weights, device=device, dtype=dtype, max_memory=max_memory)  # type: ignore[arg-type]
+    denoiser.model = model
+    return denoiser
 
 
 class Tally:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from grainwise.core.errors import InputError
 from grainwise.core.jpeg_tables import quality_of_file
 from grainwise.core.picture_rows import PictureInfo
 from grainwise.core.pictures import Picture
+from grainwise.runtime.blind import BlindDenoiser, BlindRestoration
 from grainwise.runtime.denoiser import Denoiser
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.jpeg_restorer import JpegRestorer, asks_pixels
@@ -28,7 +30,7 @@ class FileTask(ABC):
         hint: what to do where nothing was done.
     """
 
-    restorer: Restorer
+    restorer: Restorer | BlindDenoiser
     how: str
     hint: ClassVar[str] = ""
 
@@ -109,6 +111,50 @@ class Denoising(_SameSize):
     def words(self, line: dict[str, Any]) -> str | None:
         """The noise level."""
         return f"sigma {line['sigma']:.1f}" if line["noise_found"] else None
+
+
+class BlindDenoising(FileTask):
+    """``grainwise denoise`` with a model that is told no noise level, with a gate or without: pictures go through it whole."""
+
+    restorer: BlindDenoiser
+    hint: ClassVar[str] = "strength 0 changes nothing"
+
+    def __init__(self, denoiser: BlindDenoiser, *, strength: float) -> None:
+        """Keep what the user asked for.
+
+        Raises:
+            InputError: the strength is not one of a mixture.
+        """
+        denoiser.check_strength(strength)
+        self.restorer, self._asked = denoiser, {"strength": strength}
+        self.how = f"strength {strength:g}"
+
+    def asked(self, info: PictureInfo) -> Asked:
+        """The same for all files."""
+        return self._asked
+
+    def forecast(self, info: PictureInfo, asked: Asked, held: int, in_rows: bool, **more: Any) -> Forecast:
+        """See `BlindDenoiser.forecast`; there is no time limit, and what goes on beside the network counts in none."""
+        return self.restorer.forecast((info.height, info.width), held, **asked)
+
+    def restore(self, picture: Picture, *, max_seconds: None = None, **asked: Any) -> tuple[BlindRestoration, Picture]:
+        """See `BlindDenoiser.restore`."""
+        return self.restorer.restore(picture.pixels, **asked), picture
+
+    def restore_rows(self, info: PictureInfo, write: Callable[..., None], **asked: Any) -> Account:
+        """None goes in rows: see `Placed`."""
+        raise InputError(f"{self.restorer.weights.name} sees {info.path} whole, and restores none in strips")
+
+    def told(self, account: Account, asked: Asked) -> dict[str, Any]:
+        """That no level was told, whether a gate chose, and its seconds."""
+        assert isinstance(account, BlindRestoration)
+        return {"sigma": None, "gate": self.restorer.gated, "seconds_gate": account.seconds_gate}
+
+    def words(self, line: dict[str, Any]) -> str | None:
+        """The plan, and whether a gate chose it."""
+        if not line["plans"]:
+            return None
+        return f"blind, plan {line['plan']}{' chosen by the gate' if line['gate'] else ''}"
 
 
 class Dejpeg(_SameSize):

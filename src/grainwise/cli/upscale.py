@@ -13,8 +13,8 @@ def upscale(
     scale: Annotated[float, typer.Option(help="How many times as large along a side, 1.5 to 6; any number.")],
 ) -> int:
     """Enlarge pictures. Depth, alpha (enlarged too), ICC, EXIF and XMP stay as they are; MACs/px are of the result."""
-    from grainwise.cli.all_files import restore_files
+    from grainwise.cli.all_files import loader, restore_files
     from grainwise.cli.tasks import Upscaling
     from grainwise.runtime.upscaler import Upscaler
 
-    return restore_files(Upscaler, lambda upscaler: Upscaling(upscaler, scale=scale), common)
+    return restore_files(loader(Upscaler), lambda upscaler: Upscaling(upscaler, scale=scale), common)

@@ -174,7 +174,7 @@ def load_weights(name_or_path: str | Path) -> Weights:
         raise WeightsError(f"{path} estimates levels, it holds no network; see load_estimator and load_noise_reader")
     if "gate" in header:
         raise WeightsError(
-            f"{path} holds a network with a gate; open it with load_gated, or measure it with grainwise evaluate"
+            f"{path} holds a network with a gate; open it with load_gated, or run it with grainwise denoise or evaluate"
         )
     try:
         network = create_network(header["network"], header["config"])

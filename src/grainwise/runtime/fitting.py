@@ -11,7 +11,7 @@ RUN_BY = {
 }
 """What runs the weights of a task."""
 
-_BLIND = "grainwise evaluate (in Python grainwise.runtime.blind.BlindDenoiser) runs it"
+_BLIND = "grainwise denoise (in Python grainwise.runtime.blind.BlindDenoiser) runs it"
 
 
 def check_task(name: str, facts: Facts, task: str, shipped: str | None = None) -> None:

@@ -17,8 +17,8 @@ class Forecast:
     """What is expected of one picture.
 
     Attributes:
-        plan: the plan to begin with.
-        macs_per_pixel: of the plan.
+        plan: the plan to begin with; None where a gate chooses it when it sees the picture.
+        macs_per_pixel: of the plan; of a gate, at most.
         tiles: number of tiles; 0 where nothing is to be restored.
         memory: bytes of the whole process at its peak.
         seconds_estimate: of the noise estimate; None where the machine was not measured.
@@ -26,7 +26,7 @@ class Forecast:
         least_seconds: of estimate and tiles with the fastest plan; None where there is no time limit.
     """
 
-    plan: ChannelPlan
+    plan: ChannelPlan | None
     macs_per_pixel: float
     tiles: int
     memory: int

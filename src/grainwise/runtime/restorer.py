@@ -6,53 +6,46 @@ state but a cache of extracted networks, so that one restorer serves many thread
 
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
-from grainwise.core.errors import InputError
 from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.primitives.channels import ChannelPlan
-from grainwise.runtime import machine, memory
+from grainwise.runtime import memory
 from grainwise.runtime.budget import Choice, choose_plan, dearest_plan
 from grainwise.runtime.calibration import costs_for, keep_costs, load_costs, machine_of, measure_costs
 from grainwise.runtime.call import Call, Held, Source, Told
 from grainwise.runtime.cost import CostModel
 from grainwise.runtime.fitting import check_task, check_tiled
 from grainwise.runtime.forecast import Forecast, foretell
-from grainwise.runtime.level import is_number
 from grainwise.runtime.pace import check_seconds
 from grainwise.runtime.pixels import Image, ProgressCallback
-from grainwise.runtime.restoration import Account, Restoration
+from grainwise.runtime.placed import Dtype, Placed
+from grainwise.runtime.restoration import Account, Restoration, Route
 from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
 from grainwise.runtime.tiles import Tile
 from grainwise.runtime.tiling import Tiling
 from grainwise.runtime.timer import Timer, candidates_of
 
-MOST_MERGED = 8
-"""Networks with the kernels of one level that are kept for the next call."""
 
-
-class Restorer(ABC):
+class Restorer(Placed):
     """Restores pictures by one network.
 
     Args:
         weights: the network with its card.
-        device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        dtype: of the arithmetic: ``"auto"`` (bfloat16 where the hardware multiplies it), ``"float32"``, ``"bfloat16"``,
-            ``"float16"`` (GPU only).
+        device, dtype: see `Placed`.
         max_memory: what the process may take, in MB (2**20 bytes), pictures included; None allows half of what is free.
 
     Attributes:
         task: what its networks restore, see `grainwise.networks.tasks`.
         shipped: the name of the weights that it takes by default.
-        model: the name or path that the weights were loaded by, or their name.
+        weights, model, device, dtype, max_memory, notify: see `Placed`; the last is called before the machine is measured.
         costs: what plans cost on this machine, in seconds; None until a time limit asks for it. See `time_machine`.
-        notify: called with a line of text before the machine is measured.
 
     Raises:
         InputError: a device or dtype that is not there, or a network for another task or of another kind.
@@ -60,34 +53,24 @@ class Restorer(ABC):
 
     task: ClassVar[str]
     shipped: ClassVar[str]
+    weights: Weights
 
     def __init__(
         self,
         weights: Weights,
         *,
         device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        dtype: Dtype = "auto",
         max_memory: float | None = None,
     ) -> None:
         """Choose device and dtype, and prepare the allocator."""
         facts = weights.network.facts
         check_task(weights.name, facts, self.task, self.shipped)
         check_tiled(weights.name, facts, told=self._takes(weights), shipped=self.shipped)
-        machine.tune_allocator()
-        self.weights, self.model = weights, weights.name
-        self.device = machine.find_device(device)
-        self.dtype = machine.find_dtype(dtype, self.device)
-        if max_memory is not None and not (is_number(max_memory) and 0 < max_memory < float("inf")):
-            raise InputError(
-                f"the memory limit (--max-memory, in Python max_memory) is a number of MB above 0, got {max_memory!r}"
-            )
-        self.max_memory = max_memory
-        self._extracted: dict[tuple[ChannelPlan, float | None], nn.Module] = {}
-        self._lock = threading.Lock()
+        super().__init__(weights, weights.network, device=device, dtype=dtype, max_memory=max_memory)
         self._costs_lock = threading.Lock()
         self.costs: CostModel | None = None
         self._looked_up = False
-        self.notify: Callable[[str], object] | None = None
 
     @classmethod
     def from_pretrained(
@@ -95,7 +78,7 @@ class Restorer(ABC):
         name_or_path: str | Path | None = None,
         *,
         device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        dtype: Dtype = "auto",
         max_memory: float | None = None,
     ) -> Self:
         """A restorer with shipped weights (by name; None takes those of its task) or with those of a file.
@@ -112,6 +95,10 @@ class Restorer(ABC):
     @abstractmethod
     def _takes(self, weights: Weights) -> bool:
         """Whether its network is told what this restorer tells."""
+
+    def check_budget(self, budget: str | float | None) -> None:
+        """See `Placed.check_budget`."""
+        self._dearest(budget, timed=False)
 
     def missing_bytes(
         self, size: tuple[int, int], held: int, budget: str | float | None = None, *, timed: bool = False, side: int = 0
@@ -267,34 +254,13 @@ class Restorer(ABC):
             return dearest_plan(self.weights)
         return choose_plan(self.weights, "balanced" if budget is None else budget)
 
-    def _network(self, plan: ChannelPlan, kernels: float | None = None) -> nn.Module:
-        """The extracted network of ``plan`` on the device, made once; merged at the level ``kernels``, 0 to 1, if given."""
-        with self._lock:
-            key = (plan, kernels)
-            if key not in self._extracted:
-                merged = [other for other in self._extracted if other[1] is not None]
-                for other in merged[: max(0, len(merged) + 1 - MOST_MERGED)]:
-                    del self._extracted[other]
-                plain = self.weights.network.extract(plan, *(() if kernels is None else (kernels,)))
-                plain.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                self._extracted[key] = plain
-            return self._extracted[key]
-
     def _timed_network(self, plan: ChannelPlan) -> nn.Module:
         """What the machine is measured with: the kernels of a middling level, where they depend on it."""
         return self._network(plan, None if self.weights.network.facts.level_range is None else 0.5)
 
-    def _started(self, kernels: float | None) -> set[ChannelPlan]:
-        """Plans that have run in this process with the kernels of this level, 0 to 1, and are still held."""
-        with self._lock:
-            return {plan for plan, level in self._extracted if level == kernels}
-
     def _free_bytes(self) -> int:
-        """What the picture's result and the tiles may take."""
-        if self.max_memory is None:
-            return memory.available_bytes() // 2
-        machine.release_memory()
-        return memory.bytes_within(self.max_memory)
+        """What the picture's result and the tiles may take; half of what is free, where no limit was set."""
+        return super()._free_bytes() // (2 if self.max_memory is None else 1)
 
     def _tiling(self, size: tuple[int, int], held: int, row_bytes: int = 0, transit_bytes: int | None = None) -> Tiling:
         """How a picture may be cut where its result takes ``held`` bytes, or its rows so many each; see `Tiling`."""
@@ -347,12 +313,14 @@ class Restorer(ABC):
     def _account(self, cap: Choice, run: TileRun | None) -> dict[str, Any]:
         """What `Account` says of the plans of a run; None where no tile had to be run."""
         if run is None:
-            return {"plan": cap.plan, "plans": {}, "macs_per_pixel": cap.measured.macs_per_pixel, "tiles": 0}
+            macs = float(cap.measured.macs_per_pixel)
+            return {"plan": cap.plan, "plans": {}, "macs_per_pixel": macs, "tiles": 0, "routes": ()}
         known = self.weights.plans()
-        macs = sum(known[plan].macs_per_pixel * pixels for plan, pixels in run.written.items())
+        routes = tuple(Route.of(box, plan, known[plan].macs_per_pixel) for box, plan in run.written)
         return {
-            "plan": next(iter(run.tiles)),
-            "plans": dict(run.tiles),
-            "macs_per_pixel": macs / run.written.total(),
-            "tiles": run.tiles.total(),
+            "plan": routes[0].plan,
+            "plans": dict(Counter(route.plan for route in routes)),
+            "macs_per_pixel": sum(route.macs_per_pixel * route.area for route in routes) / sum(r.area for r in routes),
+            "tiles": len(routes),
+            "routes": routes,
         }

@@ -1,7 +1,6 @@
 """Tiles through a network, one after the other: each at the plan that it is given, blended where plans change."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,7 +13,7 @@ from grainwise.runtime import machine
 from grainwise.runtime.level import Level
 from grainwise.runtime.pixels import Image, ProgressCallback, tell, to_pixels, to_tensor
 from grainwise.runtime.seams import Seams, blend_into
-from grainwise.runtime.tiles import Tile
+from grainwise.runtime.tiles import Box, Tile
 
 
 class Plans(Protocol):
@@ -54,6 +53,10 @@ class TileRun:
         total: pixels that all tiles of the picture read together.
         progress: called after each tile; returning False cancels.
         sparing: whether memory is given back to the system after each tile.
+
+    Attributes:
+        written: the tiles that are done, what they wrote, and by which plan. Where plans change, the later tile blends
+            into the earlier one a little beyond that; see `seams`.
     """
 
     def __init__(
@@ -73,8 +76,7 @@ class TileRun:
         self._total, self._progress, self._sparing = total, progress, sparing
         self._seams = Seams(facts.size_multiple)
         self._read = 0
-        self.tiles: Counter[ChannelPlan] = Counter()
-        self.written: Counter[ChannelPlan] = Counter()
+        self.written: list[tuple[Box, ChannelPlan]] = []
 
     def run(self, tiles: tuple[Tile, ...], pixels: Image, out: Image, *, above: int = 0, above_out: int = 0) -> None:
         """Restore tiles of the picture's coordinates.
@@ -97,8 +99,7 @@ class TileRun:
                 self._restore(grown, tile, plan, pixels, out, above, above_out)
                 if self._sparing:
                     machine.release_memory()
-                self.tiles[plan] += 1
-                self.written[plan] += tile.write.area
+                self.written.append((tile.write, plan))
                 self._read += tile.read.area
                 self._plans.done(time.perf_counter() - start)
                 tell(self._progress, self._read / self._total)
