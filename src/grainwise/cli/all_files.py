@@ -12,7 +12,7 @@ from rich.text import Text
 
 from grainwise.cli.common import Common
 from grainwise.cli.one_file import FileRestorer, Settings
-from grainwise.cli.paths import Job, named, plan_jobs
+from grainwise.cli.paths import Job, check_route_map, named, plan_jobs
 from grainwise.cli.tasks import FileTask
 from grainwise.core.errors import GrainwiseError, InputError
 from grainwise.runtime.calibration import command_for
@@ -38,6 +38,8 @@ def restore_files(load: Callable[[Common], Kind], task: Callable[[Kind], FileTas
     jobs = plan_jobs(common.inputs, common.out)
     if not 1 <= common.quality <= 100:
         raise InputError(f"--quality lies in 1 to 100, got {common.quality}")
+    if common.route_map is not None:
+        check_route_map(common.route_map, jobs, dry_run=common.dry_run)
     if common.max_seconds is not None:
         check_seconds(common.max_seconds)
     restorer = load(common)
@@ -48,6 +50,7 @@ def restore_files(load: Callable[[Common], Kind], task: Callable[[Kind], FileTas
         max_seconds=common.max_seconds,
         quality=common.quality,
         strip_metadata=common.strip_metadata,
+        route_map=common.route_map,
     )
     files = FileRestorer(task(restorer), settings)
     run = forecast_all if common.dry_run else restore_all

@@ -27,6 +27,7 @@ class Common:
     quality: options.Quality = 95
     skip_existing: options.SkipExisting = False
     strip_metadata: options.StripMetadata = False
+    route_map: options.RouteMap = None
     dry_run: options.DryRun = False
     as_json: options.Json = False
 

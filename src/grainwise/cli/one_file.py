@@ -12,10 +12,11 @@ from grainwise.cli.tasks import Asked, FileTask
 from grainwise.core.errors import InputError
 from grainwise.core.picture_formats import Format
 from grainwise.core.picture_rows import PictureInfo, check_rows_target, read_info, writing_rows
-from grainwise.core.pictures import check_target, read_picture, target_format, write_picture
+from grainwise.core.pictures import Picture, Samples, check_target, read_picture, target_format, write_picture
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.restoration import Account
 from grainwise.runtime.restorer import Restorer
+from grainwise.runtime.route_map import RouteMap
 
 COMFORTABLE_SIDE = 256
 """A picture that fits into memory, but leaves no room for tiles of this side, is restored in strips all the same."""
@@ -29,6 +30,7 @@ class Settings:
     max_seconds: float | None
     quality: int
     strip_metadata: bool
+    route_map: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,13 @@ class FileRestorer:
 
     def restore(self, job: Job, way: Way, progress: Callable[[float], object]) -> dict[str, Any]:
         """Restore a picture the way that was decided, and tell what it took."""
-        start = time.perf_counter()
-        account, read, write = (self._in_rows if way.in_rows else self._whole)(job, way, progress, start)
+        start, shown = time.perf_counter(), None
+        if self.settings.route_map is not None:
+            shown = RouteMap(way.result.height, way.result.width)
+        account, read, write = (self._in_rows if way.in_rows else self._whole)(job, way, progress, start, shown)
         seconds = time.perf_counter() - start
+        if shown is not None:
+            self._write_map(shown, account)
         megapixels = way.result.height * way.result.width / 1e6
         return {
             **self.task.told(account, way.asked),
@@ -152,7 +158,7 @@ class FileRestorer:
         }
 
     def _whole(
-        self, job: Job, way: Way, progress: Callable[[float], object], start: float
+        self, job: Job, way: Way, progress: Callable[[float], object], start: float, shown: RouteMap | None
     ) -> tuple[Account, float, float]:
         picture = read_picture(job.source)
         read = time.perf_counter()
@@ -167,10 +173,13 @@ class FileRestorer:
             quality=self.settings.quality,
             strip_metadata=self.settings.strip_metadata,
         )
-        return result, read - start, time.perf_counter() - restored
+        written = time.perf_counter()
+        if shown is not None:
+            shown.add(result.image)  # type: ignore[arg-type]
+        return result, read - start, written - restored
 
     def _in_rows(
-        self, job: Job, way: Way, progress: Callable[[float], object], start: float
+        self, job: Job, way: Way, progress: Callable[[float], object], start: float, shown: RouteMap | None
     ) -> tuple[Account, None, None]:
         """Reading and writing go on beside the network, and are not told apart from it."""
         limit = self.settings.max_seconds
@@ -185,9 +194,20 @@ class FileRestorer:
         ) as write:
             left = self._left(way, time.perf_counter() - start, 0.0, along)
             account = self.task.restore_rows(
-                way.info, write, progress=progress, max_seconds=left, along=along, **self._asked(way)
+                way.info,
+                write if shown is None else _also(write, shown, way.result.channels),
+                progress=progress,
+                max_seconds=left,
+                along=along,
+                **self._asked(way),
             )
         return account, None, None
+
+    def _write_map(self, shown: RouteMap, account: Account) -> None:
+        assert self.settings.route_map is not None
+        names = {measured.plan: measured.name for measured in self.restorer.weights.card.plans}
+        drawn = shown.draw(account.routes, names)
+        write_picture(self.settings.route_map, drawn, Picture(drawn))
 
     def _left(self, way: Way, gone: float, kept: float, along: float = 0.0) -> float | None:
         """What is left of the time limit; never less than the fastest plan takes: the limit was accepted."""
@@ -236,3 +256,13 @@ class FileRestorer:
 
     def _machine(self) -> dict[str, str]:
         return {"device": str(self.restorer.device), "dtype": str(self.restorer.dtype).removeprefix("torch.")}
+
+
+def _also(write: Callable[[Samples], None], shown: RouteMap, channels: int) -> Callable[[Samples], None]:
+    """Write rows, and show them without alpha."""
+
+    def both(rows: Samples) -> None:
+        write(rows)
+        shown.add(rows[..., :channels])
+
+    return both

@@ -41,4 +41,12 @@ MaxMemory = Annotated[float | None, typer.Option(help="What the process may take
 Quality = Annotated[int, typer.Option(help="Of JPEG and lossy WebP that are written, 1 to 100.")]
 SkipExisting = Annotated[bool, typer.Option(help="Leave pictures alone whose output is there.")]
 StripMetadata = Annotated[bool, typer.Option(help="Leave out EXIF, XMP and IPTC (ICC and orientation stay).")]
+RouteMap = Annotated[
+    Path | None,
+    typer.Option(
+        parser=_named,
+        metavar="PATH",
+        help="For a single picture: also write a picture of the plans by which its parts were made.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what it would take, and write nothing.")]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grainwise.core.errors import GrainwiseError, InputError
-from grainwise.core.pictures import SUFFIXES, picture_paths
+from grainwise.core.pictures import SUFFIXES, picture_paths, target_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,26 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
             raise InputError(f"{job.source} and {targets[target]} would both be written to {job.target}")
         targets[target] = job.source
     return jobs
+
+
+def check_route_map(path: Path, jobs: Sequence[Job], *, dry_run: bool) -> None:
+    """Refuse a map of routes that belongs to no picture, or that is written over one.
+
+    Raises:
+        InputError: there are several pictures, or none is written; the map is read or written already.
+        PictureError: its suffix names no format.
+    """
+    if len(jobs) != 1:
+        raise InputError(
+            f"--route-map is the map of one picture, and there are {len(jobs)}; give one, or --json, which tells all routes"
+        )
+    if dry_run:
+        raise InputError("--route-map shows how a picture was made, and --dry-run makes none; leave one of them out")
+    target_format(path)
+    if os.path.realpath(path) in (os.path.realpath(jobs[0].source), os.path.realpath(jobs[0].target)):
+        raise InputError(
+            f"--route-map would be written over {path}, which is read or written already; name another file"
+        )
 
 
 def named(source: Path, error: GrainwiseError) -> str:
