@@ -9,7 +9,9 @@ is met where the call took at most 1.1 times as long. Writes docs/results/time-l
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ def table(rows: list[dict[str, Any]], machine: str, dtype: str) -> str:
     lines = [
         "# Time limits",
         "",
-        f"`python benchmarks/time_limits.py`, {machine}, {dtype}. Met: at most {MET} times the limit.",
+        f"`{shlex.join(('python', *sys.argv))}`, {machine}, {dtype}. Met: at most {MET} times the limit.",
         "",
         f"{met} of {len(rows)} met. Actual over limit: median {statistics.median(ratios):.2f}, largest {max(ratios):.2f}. "
         f"More than one plan: {sum(len(row['plans']) > 1 for row in rows)}.",

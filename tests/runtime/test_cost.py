@@ -1,6 +1,8 @@
 """What a machine costs: a model that is measured, kept and read again; damage never stops a picture."""
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from tests.runtime.small import small_weights
 import grainwise
 from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelPlan
-from grainwise.runtime import calibration
+from grainwise.runtime import calibration, machine
 from grainwise.runtime.calibration import cache_path, keep_costs, load_costs, machine_of
 from grainwise.runtime.cost import CostModel, Curve, FileCost, PlanCost
 from grainwise.runtime.tiles import Extent
@@ -65,8 +67,35 @@ def test_plans_that_were_not_measured_lie_between_their_neighbours() -> None:
     assert known.of(ChannelPlan((("level0", 7),)), 99).per_pixel == 1
 
 
+def test_memory_that_is_given_back_lies_ready() -> None:
+    machine.tune_allocator.cache_clear()
+    machine.tune_allocator()
+    if not sys.platform.startswith("linux") or machine.spare_bytes() == 0:
+        pytest.skip("only glibc tells")
+    taken = np.ones(1 << 25, np.uint8)
+    before = machine.spare_bytes()
+    del taken
+    assert machine.spare_bytes() - before > 1 << 24
+
+
+@pytest.mark.skipif(not hasattr(np, "_core"), reason="an older NumPy")
+def test_numpy_asks_for_no_huge_pages() -> None:
+    machine.tune_allocator.cache_clear()
+    machine.tune_allocator()
+    assert np._core.multiarray._set_madvise_hugepage(False) is False
+
+
+def test_memory_and_shapes_are_measured(quickly: None, cache: Path) -> None:
+    denoiser = grainwise.Denoiser(small_weights(), device="cpu", dtype="float32")
+    costs, _ = denoiser.time_machine()
+    assert 0 < costs.per_byte < 1e-6
+    assert all(cost.per_shape >= 0 for cost in costs.plans.values())
+    with pytest.raises(InputError, match="per byte"):
+        replace(costs, per_byte=-1.0)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"per_pixel": 0.0}, {"per_pixel": float("nan")}, {"start": -1.0}, {"per_tile": -1.0}]
+    "wrong", [{"per_shape": -1.0}, {"per_pixel": 0.0}, {"per_pixel": float("nan")}, {"start": -1.0}, {"per_tile": -1.0}]
 )
 def test_impossible_costs_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="a plan costs"):
@@ -114,7 +143,19 @@ def test_other_weights_dtypes_and_threads_have_models_of_their_own(cache: Path) 
 
 @pytest.mark.parametrize(
     "damage",
-    ["", "{", "[]", "null", '{"machine": 3}', "binary", "another machine", "no plans", "negative", "text for a number"],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"machine": 3}',
+        "binary",
+        "another machine",
+        "no plans",
+        "negative",
+        "text for a number",
+        "older",
+    ],
 )
 def test_a_damaged_cache_is_measured_anew(cache: Path, quickly: None, damage: str) -> None:
     weights = small_weights()
@@ -130,9 +171,11 @@ def test_a_damaged_cache_is_measured_anew(cache: Path, quickly: None, damage: st
         values["plans"] = {}
     elif damage == "negative":
         values["plans"]["level0=a"]["per_pixel"] = -1
+    elif damage == "older":
+        del values["per_byte"]
     elif damage == "text for a number":
         values["plans"]["level0=a"]["per_pixel"] = "fast"
-    known = {"another machine", "no plans", "negative", "text for a number"}
+    known = {"another machine", "no plans", "negative", "text for a number", "older"}
     path.write_bytes(
         b"\xff\x00" if damage == "binary" else (json.dumps(values) if damage in known else damage).encode()
     )

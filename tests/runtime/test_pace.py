@@ -1,6 +1,7 @@
 """Time limits on a clock that the test turns: chosen, kept, refused."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,18 +13,22 @@ from grainwise.networks.network import Facts
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.cost import CostModel, Curve, PlanCost
 from grainwise.runtime.pace import SLACK, Candidate, Pace, check_seconds, choose_course, courses, least_course
+from grainwise.runtime.seams import Seams
 from grainwise.runtime.tiles import plan_tiles, tile_extent
 from grainwise.runtime.tiling import Tiling
-from grainwise.runtime.timer import Timer
+from grainwise.runtime.timer import Timer, Warm, candidate_of
 
 FACTS = Facts(
     channels=3, scale=1, size_multiple=8, halo=16, needs_sigma=True, sigma_max=0.3, exact_tiles=True, least_tile=1
 )
 
 
-def candidate(width: int, *, start: float = 0.0, per_tile: float = 1e-4) -> Candidate:
+def candidate(
+    width: int, *, start: float = 0.0, per_tile: float = 1e-4, per_shape: float = 0.0, per_byte: float = 0.0
+) -> Candidate:
     plan = ChannelPlan((("level0", width),))
-    return Candidate(plan, PlanCost(1000 * width, start, per_tile, width * 1e-9), 100.0 + width)
+    cost = PlanCost(1000 * width, start, per_tile, width * 1e-9, per_shape)
+    return Candidate(plan, cost, 100.0 + width, per_byte=per_byte)
 
 
 PLANS = [candidate(width) for width in (8, 16, 32, 64)]
@@ -61,7 +66,7 @@ def drive(
         seconds = factor * costs[plan].tile(tile.read.area) + (costs[plan].start if plan not in seen else 0.0)
         seen.add(plan)
         clock.now += seconds + along * tile.read.area / sum(t.read.area for t in tiles)
-        pace.done(seconds)
+        pace.done(seconds, tile.read.shape)
         widths.append(plan["level0"])
     return clock.now - timer.start, widths
 
@@ -73,6 +78,7 @@ def test_the_extent_is_that_of_the_tiles(height: int, width: int, size: int, lea
     tiles, extent = plan_tiles(height, width, **grid), tile_extent(height, width, **grid)
     areas = [tile.read.area for tile in tiles]
     assert (extent.count, extent.pixels, extent.largest) == (len(areas), sum(areas), max(areas))
+    assert extent.shapes == {tile.read.shape for tile in tiles}
 
 
 @pytest.mark.parametrize("limit", [0.06, 0.1, 0.15, 0.3, 0.5, 1.0, 4.0])
@@ -148,6 +154,84 @@ def test_what_is_refused_names_a_time_that_is_enough(limit: float, estimate: boo
     Timer(named, COSTS, PLANS, clock=Clock()).check(tiling(), estimate=estimate)
 
 
+FIRST_TIMES = [candidate(width, start=0.004, per_shape=0.006, per_byte=4e-10) for width in (8, 16, 32, 64)]
+
+
+def drive_first_times(limit: float, picture: Tiling, spare: int) -> tuple[float, float, list[int]]:
+    """Seconds predicted and taken by a picture in a process that ran nothing, on a machine that is as it was measured."""
+    clock = Clock()
+    timer = Timer(limit, COSTS, FIRST_TIMES, spare=spare, clock=clock)
+    timer.check(picture, estimate=False)
+    course = timer.course(picture)
+    tiles = picture.tiles(course.side)
+    pace, known = timer.pace(course, tiles), {c.plan: c for c in FIRST_TIMES}
+    seen: set[object] = set()
+    widths, seams = [], Seams(FACTS.size_multiple)
+    for tile in tiles:
+        plan = pace.next()
+        read = seams.grow(tile, plan).read
+        made, needed = known[plan], read.area * known[plan].bytes_per_pixel
+        seconds = made.cost.tile(read.area) + 4e-10 * max(0.0, needed - spare)
+        seconds += made.cost.start * (plan not in seen) + made.cost.per_shape * ((plan, read.shape) not in seen)
+        spare = max(spare, int(needed))
+        seen |= {plan, (plan, read.shape)}
+        clock.now += seconds
+        pace.done(seconds, read.shape)
+        widths.append(plan["level0"])
+    return course.seconds, clock.now - timer.start, widths
+
+
+@given(
+    height=st.integers(200, 1600),
+    width=st.integers(200, 1600),
+    factor=st.floats(1.0, 12.0),
+    spare=st.sampled_from([0, 10**8]),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_done_once_counts_and_the_limit_is_kept(height: int, width: int, factor: float, spare: int) -> None:
+    picture = tiling(height, width)
+    least = Timer(9.0, COSTS, FIRST_TIMES, spare=spare, clock=Clock()).least(picture, estimate=False)
+    limit = factor * least
+    planned, seconds, widths = drive_first_times(limit, picture, spare)
+    assert seconds <= limit * (1 + 1e-9)
+    assert len(set(widths)) == 1
+    assert seconds == pytest.approx(planned, rel=1e-6)
+
+
+def test_shapes_and_memory_cost_once() -> None:
+    plan = FIRST_TIMES[1]
+    extent = tiling(500, 700).extent(256)
+    cold = plan.seconds(extent, 0)
+    assert cold == pytest.approx(
+        0.004 + 0.006 * len(extent.shapes) + 4e-10 * extent.largest * 116 + plan.cost.tiles(extent)
+    )
+    warm = replace(plan, shapes=extent.shapes, cost=plan.cost.started())
+    assert warm.seconds(extent, 10**9) == pytest.approx(plan.cost.tiles(extent))
+
+
+def test_a_change_of_plan_pays_for_what_it_does_once() -> None:
+    """Where the new plan's first tiles cost more than it saves, the old one goes on."""
+    clock = Clock()
+    slow, fast = candidate(64), candidate(32, per_shape=10.0)
+    pace = Pace([slow, fast], [(100, 100)] * 3, ends=100.0 + 1e-6, slack=0.0, clock=clock)
+    assert pace.next() == slow.plan
+    pace.done(slow.cost.tile(10_000), (100, 100))
+    assert pace.next() == slow.plan
+    cheap = candidate(32)
+    pace = Pace([slow, cheap], [(100, 100)] * 3, ends=100.0 + 1e-6, slack=0.0, clock=clock)
+    assert pace.next() == cheap.plan
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_process_that_keeps_no_memory_pays_for_every_tile(keeps: bool) -> None:
+    plan = FIRST_TIMES[0].plan
+    costs = CostModel({}, "2026-01-01", {str(plan): PlanCost(8000, 0, 0, 1e-9, 0)}, Curve((1,), (0.0,)), {}, 1e-9)
+    extent = tiling(500, 700).extent(256)
+    made = candidate_of(plan, 8000, costs, 100.0, Warm(keeps=keeps))
+    bytes_taken = 100.0 * (extent.largest if keeps else extent.pixels)
+    assert made.seconds(extent, 0) == pytest.approx(1e-9 * (extent.pixels + bytes_taken))
+
+
 def test_time_that_is_gone_already_means_the_fastest_course() -> None:
     clock = Clock()
     timer = Timer(1.0, COSTS, PLANS, clock=clock)
@@ -182,6 +266,6 @@ def test_limits_that_are_none_are_refused(wrong: object) -> None:
 
 
 def test_a_pace_needs_plans_and_tiles() -> None:
-    for plans, areas in (([], [1]), (PLANS, [])):
+    for plans, shapes in (([], [(8, 8)]), (PLANS, [])):
         with pytest.raises(InputError, match="needs plans"):
-            Pace(plans, areas, ends=1.0, slack=SLACK)
+            Pace(plans, shapes, ends=1.0, slack=SLACK)

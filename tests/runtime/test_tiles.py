@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from grainwise.core.errors import InputError
 from grainwise.runtime.memory import LARGEST_TILE, tile_side
-from grainwise.runtime.tiles import Box, plan_tiles
+from grainwise.runtime.tiles import Box, plan_tiles, tile_extent
 
 
 @given(
@@ -35,8 +35,28 @@ def test_every_pixel_is_written_once_and_read_with_its_halo(
             assert 0 <= low <= max(0, first - halo)
             assert min(end, last + halo) <= high <= end
             if least == 1:
-                assert high == min(end, last + halo)
+                assert high <= min(end, last + halo + 32)
+                assert low >= max(0, first - halo - multiple - 32)
     assert (written == 1).all()
+
+
+@given(length=st.integers(500, 3000), across=st.integers(500, 3000), count=st.integers(2, 6))
+def test_tiles_at_both_edges_are_alike(length: int, across: int, count: int) -> None:
+    size = -(-max(length, across) // count)
+    extent = tile_extent(length, across, size=size + -size % 8, halo=92, multiple=8)
+    tiles = plan_tiles(length, across, size=size + -size % 8, halo=92, multiple=8)
+    corners = [tile for tile in tiles if tile.write.top == 0 or tile.write.bottom == length]
+    heights = {tile.read.height for tile in corners}
+    rows = sorted({tile.write.top for tile in tiles})
+    if len(rows) in (2, 3, 4):
+        assert len(heights) == 1
+    assert extent.shapes == {tile.read.shape for tile in tiles}
+
+
+def test_four_tiles_have_one_shape() -> None:
+    for height, width in ((480, 640), (481, 643), (1000, 1333)):
+        side = -(-width // 2)
+        assert len(tile_extent(height, width, size=side + -side % 8, halo=92, multiple=8).shapes) == 1
 
 
 def test_boxes() -> None:

@@ -1,6 +1,7 @@
 """`max_seconds` of the denoiser: on a clock that the test turns."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tests.runtime.small import small_weights
 import grainwise
 from grainwise.core.errors import BudgetError
 from grainwise.runtime.cost import CostModel, Curve, PlanCost
+from grainwise.runtime.restorer import MOST_SHAPES
 
 SECONDS = {"fast": 1.0, "balanced": 2.0, "best": 4.0}
 """Per megapixel that a tile reads."""
@@ -91,6 +93,26 @@ def test_a_machine_that_is_slower_than_measured_goes_on_with_cheaper_plans(
     first, last = (denoiser(picture, name, sigma=0.1) for name in (used[0], used[-1]))
     assert np.array_equal(result.image[:40, :40], first[:40, :40])
     assert np.array_equal(result.image[-40:, -40:], last[-40:, -40:])
+
+
+def test_shapes_that_ran_before_cost_no_more(denoiser: grainwise.Denoiser) -> None:
+    assert denoiser.costs is not None
+    plans = {plan: replace(cost, start=0.2, per_shape=0.05) for plan, cost in denoiser.costs.plans.items()}
+    denoiser.costs = replace(denoiser.costs, plans=plans)
+
+    def seconds(height: int, width: int) -> float:
+        told = denoiser.forecast((height, width), 0, "fast", sigma=0.1).seconds_network
+        assert told is not None
+        return told
+
+    cold = seconds(120, 160)
+    denoiser(noisy(120, 160), "fast", sigma=0.1)
+    assert cold - seconds(120, 160) == pytest.approx(0.25)
+    tiles = seconds(120, 168) - seconds(120, 160)
+    assert tiles == pytest.approx(0.05, abs=0.01)
+    for width in range(MOST_SHAPES):
+        denoiser(noisy(8, 8 + width), "fast", sigma=0.1)
+    assert cold - seconds(120, 160) == pytest.approx(0.2)
 
 
 def test_what_cannot_be_met_is_refused_before_any_work(denoiser: grainwise.Denoiser) -> None:

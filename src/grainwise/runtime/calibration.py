@@ -1,11 +1,13 @@
 """Measures the cost model of this machine, once, in a few seconds, and keeps it in the user's cache folder.
 
 All plans take turns, so that a machine that slows down slows all of them; a first round warms up and tells what the first
-tile of a plan costs; the median of the others counts.
+tile of a plan costs; the median of the others counts. What a new shape costs is told by tiles of a shape that was not
+there before, one for each plan and round.
 """
 
 import hashlib
 import json
+import mmap
 import os
 import shlex
 import statistics
@@ -34,9 +36,16 @@ from grainwise.runtime.tiles import Box, Tile
 QUICK_PLANS = 6
 """A quick calibration measures the named plans, and others up to this many, evenly spread over their costs."""
 _SIDES = (256, 512)
-_ESTIMATE_SIDES = (96, 544, 1280)
+_ESTIMATE_SIDES = (
+    96,
+    536,
+    720,
+    1264,
+)  # where it looks at most patches, see `noise_sample`; a little larger, it skips more
 _FILE_SIDE = 768
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
+_FRESH_BYTES = 1 << 26
+_REPEATS = 3
 _ROUNDS, _MOST_ROUNDS, _ENOUGH_SECONDS = 2, 5, 3.0
 
 
@@ -134,6 +143,7 @@ def measure_costs(
     plans = _few(weights) if quick else list(measured)
     rng = np.random.default_rng(0)
     times: dict[tuple[ChannelPlan, int], list[float]] = {(plan, side): [] for plan in plans for side in _SIDES}
+    firsts: dict[ChannelPlan, list[tuple[int, float]]] = {plan: [] for plan in plans}
     begun, spent = 0, 0.0
     while begun <= _ROUNDS or (begun <= _MOST_ROUNDS and spent < _ENOUGH_SECONDS):
         for index, plan in enumerate(plans):
@@ -141,9 +151,16 @@ def measure_costs(
                 seconds = _tile_seconds(weights, network, plan, device, _picture(rng, side))
                 times[plan, side].append(seconds)
                 spent += seconds if begun else 0.0
+            unseen = _picture(rng, _SIDES[0], _SIDES[0] + 8 * (begun + 1))
+            seconds = _tile_seconds(weights, network, plan, device, unseen)
+            firsts[plan].append((unseen.shape[0] * unseen.shape[1], seconds))
             tell(min(0.8, 0.8 * (begun + index / len(plans)) / (_ROUNDS + 1)))
         begun += 1
-    costs = {str(plan): _fit(measured[plan].macs_per_pixel, *(times[plan, side] for side in _SIDES)) for plan in plans}
+    small, large = _SIDES
+    costs = {
+        str(plan): _fit(measured[plan].macs_per_pixel, times[plan, small], times[plan, large], firsts[plan])
+        for plan in plans
+    }
     curve = _measure_estimate(rng)
     tell(0.9)
     files = _measure_files(_picture(rng, _FILE_SIDE))
@@ -154,6 +171,7 @@ def measure_costs(
         plans=costs,
         estimate=curve,
         files=files,
+        per_byte=_measure_memory() if device.type == "cpu" else 0.0,
     )
 
 
@@ -167,10 +185,11 @@ def _few(weights: Weights) -> list[ChannelPlan]:
     return [plan for plan in everything if plan in chosen]
 
 
-def _picture(rng: np.random.Generator, side: int) -> Image:
-    """A ramp with a little noise, RGB, uint8: about what a restored photograph asks of a file format."""
-    ramp = np.linspace(40, 200, side, dtype=np.float32)[None, :, None]
-    noise = rng.normal(0, 3, (side, side, 3)).astype(np.float32)
+def _picture(rng: np.random.Generator, height: int, width: int | None = None) -> Image:
+    """A ramp with a little noise, RGB, uint8: about what a restored photograph asks of a file format; square by default."""
+    width = height if width is None else width
+    ramp = np.linspace(40, 200, width, dtype=np.float32)[None, :, None]
+    noise = rng.normal(0, 3, (height, width, 3)).astype(np.float32)
     return (ramp + noise).astype(np.uint8)
 
 
@@ -181,9 +200,9 @@ def _tile_seconds(
     device: torch.device,
     pixels: Image,
 ) -> float:
-    side = pixels.shape[0]
-    facts, box = weights.network.facts, Box(0, side, 0, side)
-    level = Level(min(0.1, facts.sigma_max), None, 1.0, facts.sigma_max, (side, side)) if facts.needs_sigma else None
+    size = pixels.shape[0], pixels.shape[1]
+    facts, box = weights.network.facts, Box(0, size[0], 0, size[1])
+    level = Level(min(0.1, facts.sigma_max), None, 1.0, facts.sigma_max, size) if facts.needs_sigma else None
     run = TileRun(network, facts, device, level, OnePlan(plan), total=box.area, progress=None, sparing=False)
     out = np.empty_like(pixels)
     start = time.perf_counter()
@@ -191,23 +210,56 @@ def _tile_seconds(
     return time.perf_counter() - start
 
 
-def _fit(macs_per_pixel: float, small: Sequence[float], large: Sequence[float]) -> PlanCost:
-    """A fixed time and a time per pixel, from timings at both sides; the first of each is the warm-up."""
+def _fit(
+    macs_per_pixel: float, small: Sequence[float], large: Sequence[float], firsts: Sequence[tuple[int, float]]
+) -> PlanCost:
+    """The cost of a plan.
+
+    Args:
+        macs_per_pixel: of the plan.
+        small, large: seconds of tiles of both sides; the first of each is the warm-up.
+        firsts: pixels and seconds of tiles of shapes that were new.
+    """
     (a, b), (few, many) = (statistics.median(times[1:]) for times in (small, large)), (side**2 for side in _SIDES)
     slope = (b - a) / (many - few)
     fixed = a - slope * few
     if slope <= 0 or fixed < 0:
         slope, fixed = b / many, 0.0
-    return PlanCost(macs_per_pixel, start=max(0.0, small[0] - a), per_tile=fixed, per_pixel=slope)
+    shape = max(0.0, statistics.median(seconds - fixed - slope * pixels for pixels, seconds in firsts))
+    start = max(0.0, small[0] - a - shape)
+    return PlanCost(macs_per_pixel, start=start, per_tile=fixed, per_pixel=slope, per_shape=shape)
 
 
 def _measure_estimate(rng: np.random.Generator) -> Curve:
+    """Each picture has a size that was not seen before, as pictures have; the first one of all warms up."""
     seconds = []
+    estimate_noise(_picture(rng, _ESTIMATE_SIDES[0]))
     for side in _ESTIMATE_SIDES:
-        pixels = _picture(rng, side)
-        seconds.append(_median(lambda pixels=pixels: estimate_noise(pixels)))  # type: ignore[misc]
+        times = []
+        for repeat in range(1, _REPEATS + 1):
+            pixels = _picture(rng, side, max(8, side - 8 * repeat))
+            start = time.perf_counter()
+            estimate_noise(pixels)
+            times.append(time.perf_counter() - start)
+        seconds.append(statistics.median(times))
     rising = [max(seconds[: index + 1]) for index in range(len(seconds))]
     return Curve(tuple(side**2 for side in _ESTIMATE_SIDES), tuple(rising))
+
+
+def _measure_memory() -> float:
+    """Seconds of a byte that is touched for the first time, beyond those of one that was touched before."""
+    differences = []
+    for _ in range(_REPEATS):
+        with mmap.mmap(-1, _FRESH_BYTES) as fresh:
+            pages = np.frombuffer(fresh, np.uint8)
+            times = []
+            for value in (1, 2):
+                start = time.perf_counter()
+                pages.fill(value)
+                times.append(time.perf_counter() - start)
+            del pages
+        differences.append(times[0] - times[1])
+    return max(0.0, statistics.median(differences)) / _FRESH_BYTES
 
 
 def _measure_files(pixels: Image) -> dict[str, FileCost]:
@@ -223,9 +275,9 @@ def _measure_files(pixels: Image) -> dict[str, FileCost]:
     return costs
 
 
-def _median(call: Callable[[], object], repeats: int = 3) -> float:
+def _median(call: Callable[[], object]) -> float:
     seconds = []
-    for _ in range(repeats + 1):
+    for _ in range(_REPEATS + 1):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)

@@ -1,7 +1,9 @@
 """What restoring costs on this machine, in seconds: plans by tile size, the noise estimate by picture size, files by size.
 
 A tile costs a fixed time and a time per pixel that it reads; conversion to and from tensors is part of both. The first
-tile of a plan costs more, because the plan is extracted and its kernels are made. `calibration` measures all of it.
+tile of a plan costs more, because the plan is extracted; so does the first of each shape, because oneDNN makes its kernels
+for that shape; and so does memory that the process never touched, because the system hands it over page by page.
+`calibration` measures all of it.
 """
 
 from collections.abc import Mapping
@@ -46,16 +48,18 @@ class PlanCost:
         start: once, for the first tile in a process.
         per_tile: for every tile.
         per_pixel: for every pixel that a tile reads.
+        per_shape: for the first tile of a height and width in a process.
     """
 
     macs_per_pixel: float
     start: float
     per_tile: float
     per_pixel: float
+    per_shape: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what takes no time."""
-        if not (self.per_pixel > 0 and min(self.start, self.per_tile) >= 0 and self.macs_per_pixel > 0):
+        if not (self.per_pixel > 0 and min(self.start, self.per_tile, self.per_shape) >= 0 and self.macs_per_pixel > 0):
             raise InputError(f"a plan costs seconds per pixel above 0, and no negative ones, got {self}")
 
     def tile(self, pixels: int) -> float:
@@ -89,6 +93,7 @@ class CostModel:
         plans: the measured plans, as text, cheapest first.
         estimate: the noise estimate, over the pixels of the picture.
         files: file formats by name.
+        per_byte: of memory that the process has not touched before.
     """
 
     machine: Mapping[str, str]
@@ -96,9 +101,12 @@ class CostModel:
     plans: Mapping[str, PlanCost]
     estimate: Curve
     files: Mapping[str, FileCost]
+    per_byte: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a model without a plan."""
+        """Refuse a model without a plan, and memory that takes less than no time."""
+        if not self.per_byte >= 0:
+            raise InputError(f"memory costs seconds per byte, 0 or more, got {self.per_byte}")
         if not self.plans:
             raise InputError("a cost model needs at least one measured plan")
         datetime.fromisoformat(self.measured)
@@ -124,6 +132,7 @@ class CostModel:
             start=between(a.start, b.start),
             per_tile=between(a.per_tile, b.per_tile),
             per_pixel=between(a.per_pixel, b.per_pixel) * outside,
+            per_shape=between(a.per_shape, b.per_shape),
         )
 
     def age(self) -> float:
@@ -148,4 +157,5 @@ class CostModel:
             plans={plan: PlanCost(**cost) for plan, cost in values["plans"].items()},
             estimate=Curve(tuple(values["estimate"]["pixels"]), tuple(values["estimate"]["seconds"])),
             files={name: FileCost(**cost) for name, cost in values["files"].items()},
+            per_byte=float(values["per_byte"]),
         )

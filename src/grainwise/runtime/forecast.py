@@ -1,6 +1,5 @@
 """What restoring a picture will take, told before it is done."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from grainwise.networks.checkpoint import Weights
@@ -9,7 +8,7 @@ from grainwise.runtime import memory
 from grainwise.runtime.budget import Choice
 from grainwise.runtime.cost import CostModel
 from grainwise.runtime.tiling import Tiling
-from grainwise.runtime.timer import Timer, candidate_of
+from grainwise.runtime.timer import Timer, Warm, candidate_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ def foretell(
     blind: bool,
     idle: bool,
     costs: CostModel | None,
-    started: Collection[ChannelPlan],
+    warm: Warm,
     timer: Timer | None,
     along: float,
 ) -> Forecast:
@@ -67,7 +66,7 @@ def foretell(
         blind: whether the noise level is estimated.
         idle: whether nothing is to be restored.
         costs: of the machine, if it was measured; with a timer it was.
-        started: plans that have run in this process.
+        warm: what the process has done before.
         timer: the time limit, if there is one.
         along: seconds of the limit that are needed for other work.
 
@@ -87,8 +86,8 @@ def foretell(
     bytes_per_pixel, extent = weights.network.bytes_per_pixel(plan, itemsize), tiling.extent(side)
     network = None
     if costs is not None:
-        cost = candidate_of(plan, macs, costs, bytes_per_pixel, started).cost
-        network = 0.0 if idle else cost.start + cost.tiles(extent)
+        candidate = candidate_of(plan, macs, costs, bytes_per_pixel, warm)
+        network = 0.0 if idle else candidate.seconds(extent, warm.spare)
     return Forecast(
         plan=plan,
         macs_per_pixel=macs,

@@ -12,6 +12,7 @@ from grainwise.core.errors import BudgetError, InputError
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.cost import PlanCost
 from grainwise.runtime.level import is_number
+from grainwise.runtime.tiles import Extent, Shape
 from grainwise.runtime.tiling import Tiling
 
 SHARES = (0.1, 0.15, 0.25)
@@ -20,6 +21,7 @@ SLACK = 0.05
 """A plan is given up when the corrected prediction is over the limit by more than this part of it."""
 _TRUST = 0.5  # weight of the newest tile in the correction
 _MOST, _LEAST = 8.0, 0.125  # a single tile corrects by no more than this
+_BORDER_SHAPES = 2  # tiles that reach into those of another plan have shapes of their own, seldom more than so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,24 @@ class Candidate:
         plan: the channel plan.
         cost: what it costs; ``start`` is 0 where it has run before in this process.
         bytes_per_pixel: memory of a running tile.
+        shapes: of tiles that it has run before in this process.
+        per_byte: seconds of a byte that the process has not touched before.
     """
 
     plan: ChannelPlan
     cost: PlanCost
     bytes_per_pixel: float
+    shapes: frozenset[Shape] = frozenset()
+    per_byte: float = 0.0
+
+    def fresh(self, pixels: int, spare: float) -> float:
+        """Seconds of the memory that a tile which reads so many pixels takes beyond ``spare``, bytes that lie ready."""
+        return self.per_byte * max(0.0, pixels * self.bytes_per_pixel - spare)
+
+    def seconds(self, extent: Extent, spare: float) -> float:
+        """Seconds of all the tiles of an extent, with what has to be done once for them."""
+        new = self.cost.start + len(extent.shapes - self.shapes) * self.cost.per_shape
+        return new + self.fresh(extent.largest, spare) + self.cost.tiles(extent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +82,10 @@ def check_seconds(max_seconds: object) -> float:
     return float(max_seconds)  # type: ignore[arg-type]
 
 
-def courses(candidates: Sequence[Candidate], tiling: Tiling) -> list[list[Course]]:
+def courses(candidates: Sequence[Candidate], tiling: Tiling, spare: float = 0.0) -> list[list[Course]]:
     """For each candidate, cheapest first as given, its courses by tile size, smallest first.
 
-    The tiles leave room for every cheaper plan too.
+    The tiles leave room for every cheaper plan too. ``spare`` bytes lie ready for them.
 
     Raises:
         InputError: not even the smallest tile fits into memory.
@@ -78,10 +93,11 @@ def courses(candidates: Sequence[Candidate], tiling: Tiling) -> list[list[Course
     found = []
     for index, candidate in enumerate(candidates):
         most = max(other.bytes_per_pixel for other in candidates[: index + 1])
-        cost, options = candidate.cost, []
+        cost = candidate.cost
+        options = []
         for side in tiling.sides(most):
             extent = tiling.extent(side)
-            options.append(Course(candidate, side, cost.tile(extent.largest), cost.start + cost.tiles(extent)))
+            options.append(Course(candidate, side, cost.tile(extent.largest), candidate.seconds(extent, spare)))
         found.append(options)
     return found
 
@@ -130,9 +146,10 @@ class Pace:
 
     Args:
         candidates: the plan to begin with, then cheaper ones, dearest first.
-        areas: pixels that each tile reads, in order.
+        shapes: of what each tile reads, in order.
         ends: when the last tile must be done, on the clock.
         slack: seconds by which the prediction may be over that before a plan is given up.
+        spare: bytes that lie ready for the tiles.
         along: seconds of other work that goes on beside the tiles and ends with them (files read and written in rows).
         clock: gives seconds.
     """
@@ -140,48 +157,67 @@ class Pace:
     def __init__(
         self,
         candidates: Sequence[Candidate],
-        areas: Sequence[int],
+        shapes: Sequence[Shape],
         *,
         ends: float,
         slack: float,
+        spare: float = 0.0,
         along: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Begin with the first candidate."""
-        if not candidates or not areas:
-            raise InputError(f"a pace needs plans and tiles, got {len(candidates)} and {len(areas)}")
-        self._candidates, self._areas = list(candidates), list(areas)
-        self._ends, self._slack, self._clock = ends, slack, clock
-        self._along = along / sum(areas)
+        if not candidates or not shapes:
+            raise InputError(f"a pace needs plans and tiles, got {len(candidates)} and {len(shapes)}")
+        self._candidates, self._left = list(candidates), _left_after_each(shapes)
+        self._ends, self._slack, self._spare, self._clock = ends, slack, spare, clock
+        self._along = along / self._left[0].pixels
         self._index = self._done = 0
+        self._ran = {candidate.plan: set(candidate.shapes) for candidate in candidates}
         self._started: set[ChannelPlan] = set()
         self._correction = 1.0
 
     def next(self) -> ChannelPlan:
         """The plan of the next tile."""
         left = self._ends - self._clock()
-        if self._seconds(self._candidates[self._index]) > left + self._slack:
+        if self._seconds(self._index) > left + self._slack:
             cheaper = range(self._index + 1, len(self._candidates))
-            fitting = [index for index in cheaper if self._seconds(self._candidates[index]) <= left]
-            fastest = min((self._index, *cheaper), key=lambda index: self._seconds(self._candidates[index]))
+            fitting = [index for index in cheaper if self._seconds(index) <= left]
+            fastest = min((self._index, *cheaper), key=self._seconds)
             self._index = fitting[0] if fitting else fastest
         return self._candidates[self._index].plan
 
-    def done(self, seconds: float) -> None:
-        """Correct the prediction by a tile that took so long."""
-        candidate = self._candidates[self._index]
-        predicted = candidate.cost.tile(self._areas[self._done])
+    def done(self, seconds: float, shape: Shape) -> None:
+        """Correct the prediction by a tile that read so much and took so long."""
+        candidate, pixels = self._candidates[self._index], shape[0] * shape[1]
+        predicted = candidate.cost.tile(pixels) + candidate.fresh(pixels, self._spare)
         if candidate.plan not in self._started:
             predicted += candidate.cost.start
             self._started.add(candidate.plan)
+        if shape not in self._ran[candidate.plan]:
+            predicted += candidate.cost.per_shape
+            self._ran[candidate.plan].add(shape)
+        self._spare = max(self._spare, pixels * candidate.bytes_per_pixel)
         ratio = min(max(seconds / predicted, _LEAST), _MOST)
         self._correction += _TRUST * (ratio - self._correction)
         self._done += 1
 
-    def _seconds(self, candidate: Candidate) -> float:
-        """What the tiles that are left are predicted to take."""
-        areas = self._areas[self._done :]
-        pixels = sum(areas)
+    def _seconds(self, index: int) -> float:
+        """What the tiles that are left are predicted to take with a candidate; its shapes at the border with another too."""
+        candidate, left = self._candidates[index], self._left[self._done]
         start = 0.0 if candidate.plan in self._started else candidate.cost.start
-        tiles = len(areas) * candidate.cost.per_tile + pixels * candidate.cost.per_pixel
-        return start + self._correction * (tiles + self._along * pixels)
+        new = len(left.shapes - self._ran[candidate.plan])
+        if index != self._index and self._done:
+            new += _BORDER_SHAPES
+        once = start + new * candidate.cost.per_shape + candidate.fresh(left.largest, self._spare)
+        return once + self._correction * (candidate.cost.tiles(left) + self._along * left.pixels)
+
+
+def _left_after_each(shapes: Sequence[Shape]) -> list[Extent]:
+    """What is left before each tile."""
+    extents = [Extent(0, 0, 0)]
+    for shape in reversed(shapes):
+        after, pixels = extents[-1], shape[0] * shape[1]
+        extents.append(
+            Extent(after.count + 1, after.pixels + pixels, max(after.largest, pixels), after.shapes | {shape})
+        )
+    return extents[:0:-1]

@@ -8,7 +8,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.primitives.channels import ChannelPlan
-from grainwise.runtime import memory
+from grainwise.runtime import machine, memory
 from grainwise.runtime.budget import Choice, choose_plan, dearest_plan
 from grainwise.runtime.calibration import costs_for, keep_costs, load_costs, machine_of, measure_costs
 from grainwise.runtime.call import Call, Held, Source, Told
@@ -28,9 +28,12 @@ from grainwise.runtime.pixels import Image, ProgressCallback
 from grainwise.runtime.placed import Dtype, Placed
 from grainwise.runtime.restoration import Account, Restoration, Route
 from grainwise.runtime.tile_run import OnePlan, Plans, TileRun
-from grainwise.runtime.tiles import Tile
+from grainwise.runtime.tiles import Shape, Tile
 from grainwise.runtime.tiling import Tiling
-from grainwise.runtime.timer import Timer, candidates_of
+from grainwise.runtime.timer import Timer, Warm, candidates_of
+
+MOST_SHAPES = 64
+"""Shapes of tiles, over all plans, whose kernels are taken to be still there: oneDNN keeps 1024, and a plan needs a dozen."""
 
 
 class Restorer(Placed):
@@ -71,6 +74,7 @@ class Restorer(Placed):
         self._costs_lock = threading.Lock()
         self.costs: CostModel | None = None
         self._looked_up = False
+        self._shapes: dict[tuple[ChannelPlan, Shape], None] = {}
 
     @classmethod
     def from_pretrained(
@@ -152,16 +156,14 @@ class Restorer(Placed):
             self.costs = costs
         return costs, keep_costs(costs)
 
-    def _begin(
-        self, budget: str | float | None, max_seconds: float | None, started: Collection[ChannelPlan]
-    ) -> tuple[Choice, Timer | None]:
-        """The dearest plan allowed, and the running timer of the call; ``started`` plans need not be made first."""
+    def _begin(self, budget: str | float | None, max_seconds: float | None, warm: Warm) -> tuple[Choice, Timer | None]:
+        """The dearest plan allowed, and the running timer of the call."""
         cap = self._dearest(budget, timed=max_seconds is not None)
         if max_seconds is None:
             return cap, None
         limit, costs = check_seconds(max_seconds), self.measured_costs()
-        candidates = candidates_of(self.weights, costs, cap, self.dtype.itemsize, started)
-        return cap, Timer(limit, costs, candidates, clock=time.perf_counter)
+        candidates = candidates_of(self.weights, costs, cap, self.dtype.itemsize, warm)
+        return cap, Timer(limit, costs, candidates, spare=warm.spare, clock=time.perf_counter)
 
     def _restoration(
         self,
@@ -194,7 +196,7 @@ class Restorer(Placed):
             budget, progress, max_seconds: see `grainwise.Denoiser.restore`.
             along: seconds of ``max_seconds`` that other work takes besides.
         """
-        cap, timer = self._begin(budget, max_seconds, call.ready(self._started))
+        cap, timer = self._begin(budget, max_seconds, self._warm(call))
         start = time.perf_counter() if timer is None else timer.start
         size = picture.size
         if timer is not None:
@@ -209,6 +211,7 @@ class Restorer(Placed):
             tiling = self._cut(picture)
             run, tiles = self._run(tiling, cap, timer, told, progress, along=along)
             picture.restore(run, tiles, tiling.facts)
+            self._remember(run, told)
         return Account(
             task=self.task,
             level=told.level,
@@ -217,6 +220,31 @@ class Restorer(Placed):
             seconds_estimate=seconds_estimate,
             **self._account(cap, run),
         )
+
+    def _warm(self, call: Call) -> Warm:
+        """What the process need not do again for a call."""
+        shapes: dict[ChannelPlan, set[Shape]] = {}
+        with self._lock:
+            for plan, shape in self._shapes:
+                shapes.setdefault(plan, set()).add(shape)
+        keeps = self.max_memory is None
+        return Warm(
+            plans=call.ready(self._started),
+            shapes={plan: frozenset(known) for plan, known in shapes.items()},
+            spare=machine.spare_bytes() if keeps else 0,
+            keeps=keeps,
+        )
+
+    def _remember(self, run: TileRun, told: Told) -> None:
+        """Keep in mind what shapes plans have run, the last of them, as oneDNN keeps their kernels."""
+        if (told.kernels is None) != (self.network.facts.level_range is None):
+            return  # kernels that were not merged, where they mostly are
+        with self._lock:
+            for each in run.shapes:
+                self._shapes.pop(each, None)
+                self._shapes[each] = None
+            for each in list(self._shapes)[:-MOST_SHAPES]:
+                del self._shapes[each]
 
     def _cut(self, picture: Source) -> Tiling:
         """How a picture may be cut, with the memory that is free now."""
@@ -232,8 +260,8 @@ class Restorer(Placed):
         along: float,
     ) -> Forecast:
         """What restoring a picture takes; see `foretell`."""
-        started = call.ready(self._started)
-        cap, timer = self._begin(budget, max_seconds, started)
+        warm = self._warm(call)
+        cap, timer = self._begin(budget, max_seconds, warm)
         return foretell(
             self.weights,
             cap,
@@ -243,7 +271,7 @@ class Restorer(Placed):
             blind=call.blind and call.foreseen,
             idle=call.idle,
             costs=self.known_costs(),
-            started=started,
+            warm=warm,
             timer=timer,
             along=along,
         )

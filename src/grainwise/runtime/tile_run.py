@@ -13,7 +13,7 @@ from grainwise.runtime import machine
 from grainwise.runtime.level import Level
 from grainwise.runtime.pixels import Image, ProgressCallback, tell, to_pixels, to_tensor
 from grainwise.runtime.seams import Seams, blend_into
-from grainwise.runtime.tiles import Box, Tile
+from grainwise.runtime.tiles import Box, Shape, Tile
 
 
 class Plans(Protocol):
@@ -22,8 +22,8 @@ class Plans(Protocol):
     def next(self) -> ChannelPlan:
         """The plan of the next tile."""
 
-    def done(self, seconds: float) -> None:
-        """The tile is done, and took so long."""
+    def done(self, seconds: float, shape: Shape) -> None:
+        """The tile is done; it took so long, and read so much."""
 
 
 class OnePlan:
@@ -37,7 +37,7 @@ class OnePlan:
         """The plan."""
         return self._plan
 
-    def done(self, seconds: float) -> None:
+    def done(self, seconds: float, shape: Shape) -> None:
         """Change nothing."""
 
 
@@ -57,6 +57,7 @@ class TileRun:
     Attributes:
         written: the tiles that are done, what they wrote, and by which plan. Where plans change, the later tile blends
             into the earlier one a little beyond that; see `seams`.
+        shapes: what tiles read, by plan.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class TileRun:
         self._seams = Seams(facts.size_multiple)
         self._read = 0
         self.written: list[tuple[Box, ChannelPlan]] = []
+        self.shapes: set[tuple[ChannelPlan, Shape]] = set()
 
     def run(self, tiles: tuple[Tile, ...], pixels: Image, out: Image, *, above: int = 0, above_out: int = 0) -> None:
         """Restore tiles of the picture's coordinates.
@@ -101,7 +103,8 @@ class TileRun:
                     machine.release_memory()
                 self.written.append((tile.write, plan))
                 self._read += tile.read.area
-                self._plans.done(time.perf_counter() - start)
+                self.shapes.add((plan, grown.read.shape))
+                self._plans.done(time.perf_counter() - start, grown.read.shape)
                 tell(self._progress, self._read / self._total)
 
     def _restore(

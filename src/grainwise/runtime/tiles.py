@@ -5,6 +5,12 @@ from dataclasses import dataclass
 
 from grainwise.core.errors import InputError
 
+Shape = tuple[int, int]
+"""Height and width of what a tile reads."""
+
+_ALIKE = 32
+"""Pixels that a tile at one edge of a picture may read more, to have the size of the tile at the other edge."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -29,6 +35,11 @@ class Box:
     def area(self) -> int:
         """Pixels."""
         return self.height * self.width
+
+    @property
+    def shape(self) -> Shape:
+        """Height and width."""
+        return self.height, self.width
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -100,11 +111,12 @@ def tile_of(box: Box, height: int, width: int, *, halo: int, multiple: int, leas
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much tiles read, without the tiles: their ``count``, all their ``pixels``, and those of the ``largest``."""
+    """How much tiles read: their ``count``, all their ``pixels``, those of the ``largest``, and their ``shapes``."""
 
     count: int
     pixels: int
     largest: int
+    shapes: frozenset[Shape] = frozenset()
 
 
 def tile_extent(height: int, width: int, *, size: int, halo: int, multiple: int, least_pixels: int = 1) -> Extent:
@@ -114,7 +126,8 @@ def tile_extent(height: int, width: int, *, size: int, halo: int, multiple: int,
         [end - first for first, end, _, _ in _spans(length, size // multiple * multiple, halo, multiple, least)]
         for length in (height, width)
     )
-    return Extent(len(rows) * len(columns), sum(rows) * sum(columns), max(rows) * max(columns))
+    shapes = frozenset((tall, wide) for tall in set(rows) for wide in set(columns))
+    return Extent(len(rows) * len(columns), sum(rows) * sum(columns), max(rows) * max(columns), shapes)
 
 
 def _spans(length: int, size: int, halo: int, multiple: int, least: int) -> list[tuple[int, int, int, int]]:
@@ -123,7 +136,24 @@ def _spans(length: int, size: int, halo: int, multiple: int, least: int) -> list
     step = -(-length // count)
     step += -step % multiple
     ends = [(start, min(start + step, length)) for start in range(0, length, step)]
-    return [(*_reach(start, end, length, halo, multiple, least), start, end) for start, end in ends]
+    reads = [_reach(start, end, length, halo, multiple, least) for start, end in ends]
+    if halo >= multiple:
+        reads[0], reads[-1] = _alike(reads, length, multiple)
+    return [(*read, *written) for read, written in zip(reads, ends, strict=True)]
+
+
+def _alike(reads: list[tuple[int, int]], length: int, multiple: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The first and the last read along a side, made alike in length where few pixels do it, as each length has its price.
+
+    A tile may read more than its halo. The first one ends later, and the last one begins earlier, at a multiple.
+    """
+    first, last = reads[0], reads[-1]
+    longer = max(first[1] - first[0], last[1] - last[0])
+    longer += (length - longer) % multiple
+    grown = longer - (first[1] - first[0]), longer - (last[1] - last[0])
+    if len(reads) == 1 or max(grown) > _ALIKE or longer > reads[1][1] or length - longer < reads[-2][0]:
+        return first, last
+    return (0, longer), (length - longer, length)
 
 
 def _reach(start: int, end: int, length: int, halo: int, multiple: int, least: int) -> tuple[int, int]:
