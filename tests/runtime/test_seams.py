@@ -23,7 +23,7 @@ class Script:
     def next(self) -> ChannelPlan:
         return next(self._plans)
 
-    def done(self, seconds: float) -> None:
+    def done(self, seconds: float, shape: tuple[int, int]) -> None:
         pass
 
 
