@@ -1,364 +1,338 @@
 """The claims of HyperRes (arXiv 2206.05970) at the scale of this machine, and ours beside the paper's.
 
-    python benchmarks/hyperres.py --train ../shared/data/train-free --test ../shared/data/test --steps 2000 --limit 10
+    python benchmarks/hyperres.py --train ../shared/data/train-free --test ../shared/data/test --tasks denoise --plan
+    python benchmarks/hyperres.py --train ../shared/data/train-free --test ../shared/data/test --tasks denoise
 
 Parts (--parts): "tables": one hyper-network against one network for each level (tables 1 to 3); "between": between and outside
-the trained noise levels, against AdaFM and DNI; "input": PSNR against the level that the network is told (figure 5); "blind":
-the level estimated, against told; "widths": one slimmable hyper-network against hyper-networks of each width alone. Every
-network is trained for the same --steps. Runs and scores lie under --out and are not made again: after any interruption, the
-same command goes on. The report (Markdown, JSON, and pictures where matplotlib is installed) is made of the parts asked for.
-All of it takes about 1.25 s a step of one core: 45 minutes with 2,000 steps.
+the trained noise levels, against AdaFM and DNI; "rivals": there too, CResMD and CFSNet (table 4); "input": PSNR against the
+level that the network is told (figure 5); "blind": the level estimated, against told; "widths": one slimmable hyper-network
+against hyper-networks of each width alone. All but "tables" and "blind" are about noise. Every network, and each stage of one
+that is taught in two, is trained for the same --steps. Runs, scores and paces lie under --out and are not made again: after
+any interruption, the same command goes on. What is still to be done is told first, with the time that it takes; --plan ends
+there. The report (Markdown, JSON, and pictures where matplotlib is installed) is made of the parts and tasks asked for.
 """
 
 import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from hyperres_report import write_report
+from hyperres_runs import (
+    ADAFM,
+    ALONG,
+    CFSNET,
+    CRESMD,
+    DEGRADATIONS,
+    DEGRADES,
+    DNI,
+    ESTIMATES,
+    SETS,
+    SLIMMABLE,
+    TABLED,
+    TASKS,
+    TOLD,
+    TRAINED,
+    TRUE,
+    WIDTHS,
+    Method,
+    Run,
+    dedicated,
+    dni,
+    hyper,
+    of_width,
+    told,
+)
+from resumable_runs import Runs, Scoring
 
 from grainwise.cli.restorers import pictures_in
 from grainwise.core.commit import current_commit
-from grainwise.core.errors import InputError
-from grainwise.core.files import whole_file
-from grainwise.evaluation.degraded import Bicubic, Jpeg, evaluate_degraded
 from grainwise.evaluation.environment import environment
-from grainwise.evaluation.measure import evaluate
-from grainwise.evaluation.protocol import RGB_U8, Noise
-from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
-from grainwise.networks.interpolation import interpolated
+from grainwise.networks.checkpoint import load_weights
 from grainwise.networks.network import Network
-from grainwise.networks.registry import create_network
-from grainwise.primitives.channels import ChannelPlan
-from grainwise.runtime.blur_scale import estimate_scale
-from grainwise.runtime.jpeg_quality import estimate_jpeg
 from grainwise.runtime.machine import tune_allocator
-from grainwise.runtime.noise_level import estimate_noise
 from grainwise.training import recipes
-from grainwise.training.loop import CHECKPOINT, train
+from grainwise.training.recipe import Recipe
 
-PARTS = ("tables", "between", "input", "blind", "widths")
-TASKS = ("denoise", "dejpeg", "sr")
-FREE_TO_CHANGE = ("parts", "tasks", "out", "report")
+FREE_TO_CHANGE = ("parts", "tasks", "seeds", "cache", "out", "report", "plan")
 """What a later call with the same --out may set otherwise."""
 
-TRAINED: dict[str, tuple[float, ...]] = {
-    "denoise": (15, 30, 45, 60, 75),
-    "dejpeg": (10, 30, 50, 80),
-    "sr": (2, 3, 4, 5),
-}
-"""Levels of the training: 255 sigma, JPEG quality, scale."""
-TABLED: dict[str, tuple[float, ...]] = {
-    "denoise": (5, 15, 30, 45, 60, 75, 90), "dejpeg": (10, 30, 50, 70, 80), "sr": (2, 3, 4, 5, 6)
-}  # fmt: skip
-"""Levels of the tables; those that are not trained have no network of their own."""
-BETWEEN, OUTSIDE = (22, 37, 52, 67), (5, 10, 85, 95)
-TRUE = (15, 45, 75)
-TOLD = (0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5)
-"""Figure 5: shares of the true noise level that the network is told."""
-SETS = {"denoise": "cbsd68", "dejpeg": "live1", "sr": "set5"}
-DEGRADATIONS = {"denoise": "gaussian", "dejpeg": "jpeg", "sr": "bicubic-opencv"}
-WIDTHS = (16, 24, 32)
-
-Pixels = npt.NDArray[Any]
-Method = Callable[[Pixels, float], Pixels]
-Estimate = Callable[[Pixels, float], float]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run.
-
-    Args:
-        name: of its folder.
-        task: see `TASKS`.
-        levels: that it is taught.
-        config: of HyperRes, beside the task.
-        subnets: of the sandwich; 1 teaches the widest alone.
-        learns: see `LevelsMethod`.
-        start: the run whose weights it starts from.
-    """
-
-    name: str
-    task: str
-    levels: tuple[float, ...]
-    config: tuple[tuple[str, Any], ...] = ()
-    subnets: int = 1
-    learns: str = "all"
-    start: "Run | None" = None
-
-
-def hyper(task: str) -> Run:
-    return Run(f"{task}-hyper", task, TRAINED[task])
-
-
-def dedicated(task: str, level: float, start: "Run | None" = None) -> Run:
-    """A plain network for one level; with ``start``, fine-tuned from another one's."""
-    name = f"{task}-alone-{level:g}" if start is None else f"{task}-dni-{level:g}"
-    return Run(name, task, (level,), (("convs", "slim"),), start=start)
-
-
-def adafm() -> tuple[Run, Run]:
-    """AdaFM-Net at the lowest level, then its modulation alone at the highest."""
-    ends = (TRAINED["denoise"][0], TRAINED["denoise"][-1])
-    config = (("convs", "adafm"), ("conditioned", "body"), ("level_range", [end / 255 for end in ends]))
-    first = Run("denoise-adafm-1", "denoise", ends[:1], config)
-    return first, Run("denoise-adafm-2", "denoise", ends[1:], config, learns="modulation", start=first)
-
-
-def widths() -> tuple[Run, dict[int, Run]]:
-    """(the slimmable hyper-network, hyper-networks of each width)."""
-    levels = TRAINED["denoise"]
-    alone = {
-        width: Run(f"denoise-width-{width}", "denoise", levels, (("stream", [width]), ("inner", [width])))
-        for width in WIDTHS
-    }
-    alone[WIDTHS[-1]] = hyper("denoise")
-    config = (("stream", list(WIDTHS)), ("inner", list(WIDTHS)))
-    return Run("denoise-slimmable", "denoise", levels, config, subnets=len(WIDTHS)), alone
+PACED = 12
+"""Steps of which the pace of a network is measured."""
 
 
 class Bench:
-    """The runs under one folder."""
+    """The runs of one seed."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.out = args, Path(args.out)
-        self.data: tuple[Any, Any] | None = None
-        note = self.out / "settings.json"
-        settings = {name: str(value) for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
-        before = json.loads(note.read_text()) if note.exists() else settings
-        changed = [name for name, value in settings.items() if before[name] != value]
-        if changed:
-            raise InputError(f"{self.out} holds runs with another {', '.join(changed)}; take another --out")
-        with whole_file(note) as temporary:
-            temporary.write_text(json.dumps(settings))
+    def __init__(self, args: argparse.Namespace, runs: Runs, seed: int) -> None:
+        self.args, self.runs, self.seed = args, runs, seed
 
-    def changes(self, run: Run) -> list[str]:
-        """The settings of a run, beside those of its recipe."""
+    def recipe(self, run: Run, steps: int, *, init: bool = True) -> Recipe:
+        """The recipe of a run; without ``init`` from first weights in any case, to see its pace."""
         unit = 255 if run.task == "denoise" else 1
-        config = {
-            "task": {"sr": "upscale"}.get(run.task, run.task),
-            "blocks": self.args.blocks,
-            "stream": [WIDTHS[-1]],
-            "channels": 1 if run.task == "dejpeg" else 3,
-            **dict(run.config),
-        }
-        return [
+        config = {"task": {"sr": "upscale"}.get(run.task, run.task), "blocks": self.args.blocks,
+                  "channels": 1 if run.task == "dejpeg" else 3}  # fmt: skip
+        if run.network == "hyperres":
+            config |= {"stream": (WIDTHS[-1],), "residual": True}
+        changes = [
             f"data={','.join(map(str, self.args.train))}",
-            f"config={json.dumps(config)}",
+            f"network={run.network}",
+            f"config={json.dumps(config | dict(run.config))}",
             f"crops.degradation={DEGRADATIONS[run.task]}",
             f"crops.levels={json.dumps([level / unit for level in run.levels])}",
             f"crops.luma={json.dumps(run.task == 'dejpeg')}",
             f"method.subnets={run.subnets}",
             f"method.learns={run.learns}",
-            f"loop.steps={self.args.steps}",
-            f"loop.warmup={min(100, self.args.steps // 5)}",
+            f"loop.steps={steps}",
+            f"loop.warmup={min(100, steps // 5)}",
             f"loop.crops=[[0,{self.args.crop}]]",
             f"loop.batch={self.args.batch}",
+            f"loop.seed={self.seed}",
             "loop.validate_every=0",
-            *([] if run.start is None else [f"init={self.weights(run.start)}"]),
-            *self.args.set,
         ]
+        if init and run.start is not None:
+            changes.append(f"init={self.weights(run.start)}")
+        return recipes.get_recipe(f"hyperres-{run.task}-small", [*changes, *self.args.set])
+
+    def name(self, run: Run) -> str:
+        """Its folder under that of all runs."""
+        return f"seed-{self.seed}/{run.name}"
 
     def weights(self, run: Run) -> Path:
         """The weights of ``run``, trained now where they are not there."""
-        folder = self.out / run.name
-        path = folder / "weights.safetensors"
-        if path.exists():
-            return path
-        recipe = recipes.get_recipe(f"hyperres-{run.task}-small", self.changes(run))
-        print(f"training {run.name}: {recipe.loop.steps} steps", flush=True)
-        if self.data is None:
-            self.data = recipes.corpora(recipe, Path(self.args.cache))
-        network = recipes.network_of(recipe)
-        method, batches = recipe.method.build(network, seed=recipe.loop.seed), recipe.crops.build(self.data[0])
-        result = train(recipe.loop, method, batches, folder, resume=(folder / CHECKPOINT).exists())
-        network.load_state_dict(result.weights)
-        plan = network.space.widest
-        measured = MeasuredPlan(str(plan), round(network.macs_per_pixel(plan)), {}, "best")
-        card = Card(licence="for this benchmark only", data=tuple(map(str, self.args.train)), recipe=run.name,
-                    commit=current_commit(), steps=result.steps, seconds=result.seconds, device="cpu",
-                    plans=(measured,))  # fmt: skip
-        save_weights(path, network, card)
-        return path
+        return self.runs.weights(self.name(run), lambda: self.recipe(run, self.args.steps))
 
     def network(self, run: Run) -> Network:
+        """The trained network."""
         return load_weights(self.weights(run)).network
 
-    def score(self, name: str, task: str, level: float, make: Callable[[], Method]) -> float:
-        """The PSNR of a method under a name at a level, measured now where that is not written down."""
-        note = self.out / "scores.json"
-        scores: dict[str, float] = json.loads(note.read_text()) if note.exists() else {}
-        key = f"{name} {SETS[task]} {level:g}"
-        if key not in scores:
-            restore, pictures = make(), pictures_in(self.args.test / SETS[task], self.args.limit)
-            if task == "denoise":
-                found = evaluate(restore, pictures, Noise(sigma=level / 255), RGB_U8, with_ssim=False)
-            else:
-                kind = Jpeg(quality=int(level)) if task == "dejpeg" else Bicubic(scale=int(level), antialias=False)
-                found = evaluate_degraded(restore, pictures, kind, with_ssim=False)
-            scores[key] = round(found.psnr, 4)
-            print(f"{key}: {scores[key]:.2f} dB", flush=True)
-            with whole_file(note) as temporary:
-                temporary.write_text(json.dumps(scores, indent=1))
-        return scores[key]
+    def scoring(self, task: str, *levels: float) -> Scoring:
+        """What is scored of a task."""
+        return Scoring(test=self.args.test, sets=(SETS[task],), levels=levels, limit=self.args.limit,
+                       degrades=DEGRADES[task])  # fmt: skip
 
-    def of(self, run: Run, level: float, plan: ChannelPlan | None = None, name: str = "") -> float:
-        """The PSNR of a run, told the level."""
-        label = name or (run.name if plan is None else f"{run.name} {plan}")
-        return self.score(label, run.task, level, lambda: told(self.network(run), plan))
+    def seconds_per_step(self, run: Run) -> float:
+        """The pace of runs of its kind."""
+        return self.runs.seconds_per_step(run.kind, lambda steps: self.recipe(run, steps, init=False), PACED)
+
+    def seconds_per_picture(self, task: str) -> float:
+        """How long it takes to restore and compare a test picture, with a hyper-network that has learned nothing."""
+
+        def pace() -> float:
+            method = told(recipes.network_of(self.recipe(hyper(task), 1)))
+            scoring = self.scoring(task, TRAINED[task][-1])
+            pictures = len(list(pictures_in(self.args.test / SETS[task], self.args.limit)))
+            start = time.process_time()
+            scoring.measure(method, scoring.cells)
+            return (time.process_time() - start) / pictures / torch.get_num_threads()
+
+        return float(self.runs.note(f"pace-scores-{task}", pace))
+
+    def psnr(self, score: "Score") -> float:
+        """Of one figure, measured now where that is not written down."""
+        scoring, name = self.scoring(score.run.task, score.level), f"{self.name(score.run)}/{score.note}"
+        new = self.runs.missing(name, scoring)
+        (psnr,) = self.runs.measured(name, scoring, lambda: score.make(self))["psnr"].values()
+        if new:
+            print(f"{name} {score.level:g}: {psnr:.2f} dB", flush=True)
+        return float(psnr)
 
 
-def told(
-    network: Network, plan: ChannelPlan | None = None, *, level_of: Estimate | None = None, share: float = 1.0
-) -> Method:
-    """A network as a method under test, called with a picture and the true level in the units of the task.
+@dataclass(frozen=True)
+class Score:
+    """One figure.
 
     Args:
-        network: HyperRes with layers of any kind.
-        plan: its plan; None is the widest.
-        level_of: estimates the level that it is told; None tells the true one.
-        share: of the level that is told.
+        place: in the results of its part.
+        run: the network.
+        level: of the degradation.
+        note: the file beside the weights where it is written down.
+        make: gives the method under test, called with a picture and the true level in the units of the task.
     """
 
-    def restore(picture: Pixels, value: float) -> Pixels:
-        known = share * (value if level_of is None else level_of(picture, value))
-        at = () if network.facts.level_range is None else (float(network.facts.level(known)),)
-        x = torch.from_numpy(np.ascontiguousarray(picture, np.float32)).permute(2, 0, 1)[None]
-        with torch.inference_mode():
-            y = network.extract(plan or network.space.widest, *at)(x.expand(-1, network.facts.channels, -1, -1))
-        return y[0].permute(1, 2, 0).numpy()[..., : picture.shape[2]]
-
-    return restore
+    place: tuple[str | float, ...]
+    run: Run
+    level: float
+    note: str
+    make: Callable[[Bench], Method]
 
 
-def dni(bench: Bench) -> Method:
-    """Interpolation of all weights between the networks of the lowest and the highest noise level."""
-    low, high = TRAINED["denoise"][0], TRAINED["denoise"][-1]
-    first = bench.network(dedicated("denoise", low))
-    second = bench.network(dedicated("denoise", high, dedicated("denoise", low)))
-
-    def restore(picture: Pixels, sigma: float) -> Pixels:
-        mixed = create_network("hyperres", first.config)
-        share = (255 * sigma - low) / (high - low)
-        mixed.load_state_dict(interpolated(first.state_dict(), second.state_dict(), share))
-        return told(mixed.eval())(picture, sigma)
-
-    return restore
-
-
-def estimated(task: str) -> Estimate:
-    """The classical blind estimate of a task."""
-    if task == "denoise":
-        return lambda picture, _: estimate_noise(picture).sigma
-    if task == "dejpeg":
-        return lambda picture, _: min(95.0, estimate_jpeg(picture).quality)
-    return lambda picture, _: estimate_scale(picture).scale
+def score(
+    place: tuple[str | float, ...],
+    run: Run,
+    level: float,
+    *,
+    width: int | None = None,
+    share: float = 1.0,
+    blind: bool = False,
+) -> Score:
+    """The score of a network at a width of its own or the widest, told ``share`` of the level, true or estimated."""
+    note = "scores" + ("" if width is None else f"-width-{width}") + ("" if share == 1 else f"-told-{share:g}")
+    return Score(
+        place,
+        run,
+        level,
+        note + ("-blind" if blind else ""),
+        lambda bench: told(
+            bench.network(run), width, share=share, level_of=ESTIMATES[run.task] if blind else lambda _, value: value
+        ),
+    )
 
 
-def tables(bench: Bench, tasks: list[str]) -> dict[str, Any]:
-    """Task -> level -> PSNR of the one hyper-network and, where it was trained, of the level's own network."""
-    found: dict[str, Any] = {}
+def tables(tasks: Sequence[str]) -> Iterator[Score]:
+    """Task, level -> the one hyper-network and, where it was trained, the level's own network."""
     for task in tasks:
-        rows = found[task] = {}
         for level in TABLED[task]:
-            rows[level] = {"hyper": bench.of(hyper(task), level)}
+            yield score((task, level, "hyper"), hyper(task), level)
             if level in TRAINED[task]:
-                rows[level]["dedicated"] = bench.of(dedicated(task, level), level)
+                yield score((task, level, "dedicated"), dedicated(task, level), level)
+
+
+def interpolated(bench: Bench) -> Method:
+    """DNI."""
+    assert DNI.start is not None
+    return dni(bench.network(DNI.start), bench.network(DNI))
+
+
+def between(_: Sequence[str]) -> Iterator[Score]:
+    """Noise level -> the hyper-network, AdaFM and DNI."""
+    for level in ALONG:
+        yield score((level, "hyper"), hyper("denoise"), level)
+        yield score((level, "AdaFM"), ADAFM, level)
+        yield Score((level, "DNI"), DNI, level, "scores-interpolated", interpolated)
+
+
+def rivals(_: Sequence[str]) -> Iterator[Score]:
+    """Noise level -> the hyper-network, CResMD and CFSNet."""
+    for level in ALONG:
+        for name, run in (("hyper", hyper("denoise")), ("CResMD", CRESMD), ("CFSNet", CFSNET)):
+            yield score((level, name), run, level)
+
+
+def by_input(_: Sequence[str]) -> Iterator[Score]:
+    """True noise level, share of it that is told."""
+    return (score((level, share), hyper("denoise"), level, share=share) for level in TRUE for share in TOLD)
+
+
+def blind(tasks: Sequence[str]) -> Iterator[Score]:
+    """Task, trained level -> told and blind."""
+    for task in tasks:
+        for level in TRAINED[task]:
+            yield score((task, level, "told"), hyper(task), level)
+            yield score((task, level, "blind"), hyper(task), level, blind=True)
+
+
+def by_width(_: Sequence[str]) -> Iterator[Score]:
+    """Width, noise level -> the slimmable network at that width, and one of that width alone."""
+    for width in WIDTHS:
+        for level in TRAINED["denoise"]:
+            yield score((width, level, "slimmable"), SLIMMABLE, level, width=width)
+            yield score((width, level, "alone"), of_width(width), level)
+
+
+PARTS: dict[str, Callable[[Sequence[str]], Iterator[Score]]] = {
+    "tables": tables, "between": between, "input": by_input, "blind": blind, "widths": by_width, "rivals": rivals
+}  # fmt: skip
+OF_EVERY_TASK = ("tables", "blind")
+
+
+def scores_of(args: argparse.Namespace) -> dict[str, list[Score]]:
+    """Part -> its figures, of the parts and tasks asked for."""
+    parts = [part for part in PARTS if part in args.parts and (part in OF_EVERY_TASK or "denoise" in args.tasks)]
+    return {part: list(PARTS[part](args.tasks)) for part in parts}
+
+
+def plan(benches: Sequence[Bench], parts: dict[str, list[Score]]) -> Iterator[str]:
+    """How many minutes each part still takes, runs shared with an earlier part counted there."""
+    seen: set[tuple[int, Run]] = set()
+    total = 0.0
+    for part, scores in parts.items():
+        training, scoring, count = 0.0, 0.0, 0
+        for bench in benches:
+            runs = {run: None for s in scores for run in (s.run.start, s.run) if run is not None}
+            for run in runs:
+                there = (bench.runs.out / bench.name(run) / "weights.safetensors").exists()
+                if (bench.seed, run) not in seen and not there:
+                    training += bench.args.steps * bench.seconds_per_step(run) / 60
+                    count += 1
+                seen.add((bench.seed, run))
+            for each in scores:
+                name, what = f"{bench.name(each.run)}/{each.note}", bench.scoring(each.run.task, each.level)
+                if bench.runs.missing(name, what):
+                    limit = bench.args.limit or len(list(pictures_in(bench.args.test / SETS[each.run.task])))
+                    scoring += limit * bench.seconds_per_picture(each.run.task) / 60
+        total += training + scoring
+        yield f"{part}: {count} networks to train, {training:.1f} min; scores, {scoring:.1f} min"
+    yield f"together {total:.1f} min of this many threads: {torch.get_num_threads()}"
+
+
+def together(found: Sequence[Any]) -> Any:  # noqa: ANN401 -- nested dictionaries
+    """The results of several seeds as one, with lists of figures."""
+    if not isinstance(found[0], dict):
+        return list(found)
+    return {key: together([each[key] for each in found]) for key in found[0]}
+
+
+def measured(bench: Bench, scores: Sequence[Score]) -> dict[Any, Any]:
+    """The figures at their places."""
+    found: dict[Any, Any] = {}
+    for each in scores:
+        rows = found
+        for key in each.place[:-1]:
+            rows = rows.setdefault(key, {})
+        rows[each.place[-1]] = bench.psnr(each)
     return found
 
 
-def between(bench: Bench, _: list[str]) -> dict[str, Any]:
-    """Noise level -> PSNR of the hyper-network, of AdaFM and of DNI."""
-    second = adafm()[1]
-    return {
-        level: {
-            "hyper": bench.of(hyper("denoise"), level),
-            "AdaFM": bench.of(second, level, name="AdaFM"),
-            "DNI": bench.score("DNI", "denoise", level, lambda: dni(bench)),
-        }
-        for level in sorted((*TRAINED["denoise"], *BETWEEN, *OUTSIDE))
-    }
-
-
-def by_input(bench: Bench, _: list[str]) -> dict[str, Any]:
-    """True noise level -> share of it that is told -> PSNR."""
-
-    def one(level: float, share: float) -> float:
-        name = "denoise-hyper" if share == 1 else f"denoise-hyper told x{share:g}"
-        return bench.score(name, "denoise", level, lambda: told(bench.network(hyper("denoise")), share=share))
-
-    return {level: {share: one(level, share) for share in TOLD} for level in TRUE}
-
-
-def blind(bench: Bench, tasks: list[str]) -> dict[str, Any]:
-    """Task -> trained level -> PSNR told and blind."""
-
-    def one(task: str, level: float) -> float:
-        method = lambda: told(bench.network(hyper(task)), level_of=estimated(task))  # noqa: E731
-        return bench.score(f"{task}-hyper blind", task, level, method)
-
-    return {
-        task: {level: {"told": bench.of(hyper(task), level), "blind": one(task, level)} for level in TRAINED[task]}
-        for task in tasks
-    }
-
-
-def by_width(bench: Bench, _: list[str]) -> dict[str, Any]:
-    """Width -> noise level -> PSNR of the slimmable network at that width, and of one of that width alone."""
-    slimmable, alone = widths()
-    space = bench.network(slimmable).space
-    plans = {width: space.plan({"stream": width, "inner": width}) for width in WIDTHS}
-    return {
-        width: {
-            level: {"slimmable": bench.of(slimmable, level, plans[width]), "alone": bench.of(alone[width], level)}
-            for level in TRAINED["denoise"]
-        }
-        for width in WIDTHS
-    }
-
-
-MEASURE: dict[str, Callable[[Bench, list[str]], dict[str, Any]]] = {
-    "tables": tables, "between": between, "input": by_input, "blind": blind, "widths": by_width
-}  # fmt: skip
+def costs(bench: Bench, parts: dict[str, list[Score]]) -> dict[str, dict[str, int]]:
+    """What each kind of network costs at its widest, and how many numbers its file holds."""
+    runs = {each.run.kind: each.run for scores in parts.values() for each in scores}
+    networks = {kind: bench.network(run) for kind, run in runs.items()}
+    return {kind: {"macs_per_pixel": round(net.macs_per_pixel(net.space.widest)),
+                   "parameters": sum(p.numel() for p in net.parameters())} for kind, net in networks.items()}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="folders of pictures to train on")
     parser.add_argument("--test", type=Path, required=True, help="the folder that holds cbsd68, live1 and set5")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="of the tables and of blind use")
-    parser.add_argument("--limit", type=int, help="pictures a set")
-    parser.add_argument("--steps", type=int, default=2_000, help="of every network")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of every run")
+    parser.add_argument("--limit", type=int, default=12, help="pictures a set")
+    parser.add_argument("--steps", type=int, default=4_000, help="of every network")
     parser.add_argument("--blocks", type=int, default=4, help="16 in the paper")
     parser.add_argument("--crop", type=int, default=48)
-    parser.add_argument("--batch", type=int, default=8, help="crops a step and level")
+    parser.add_argument("--batch", type=int, default=4, help="crops a step and level")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change any setting of the recipe"
     )
+    parser.add_argument("--plan", action="store_true", help="tell what is to be done, and do nothing")
     parser.add_argument("--cache", type=Path, default=Path(".cache/corpus"), help="where decoded pictures are kept")
     parser.add_argument("--out", type=Path, default=Path("runs/hyperres"), help="where runs are kept, and found again")
     parser.add_argument("--report", type=Path, default=Path("docs/results/hyperres.md"))
     args = parser.parse_args(arguments)
     tune_allocator()
-    bench = Bench(args)
-    found = {part: MEASURE[part](bench, args.tasks) for part in PARTS if part in args.parts}
-    costs = {}
-    for run in {hyper(task) for task in args.tasks} if "tables" in found else ():
-        net = bench.network(run)
-        costs[run.task] = {"macs_per_pixel": round(net.macs_per_pixel(net.space.widest)),
-                           "parameters": sum(p.numel() for p in net.parameters())}  # fmt: skip
-    scale = {name: getattr(args, name) for name in ("steps", "blocks", "crop", "batch", "limit")}
+    free = (*FREE_TO_CHANGE, "steps", "limit") if args.plan else FREE_TO_CHANGE
+    settings = {name: value for name, value in vars(args).items() if name not in free}
+    runs = Runs(args.out, settings, cache=args.cache)
+    benches, parts = [Bench(args, runs, seed) for seed in args.seeds], scores_of(args)
+    print("\n".join(plan(benches, parts)), flush=True)
+    if args.plan:
+        return
+    found = [{part: measured(bench, scores) for part, scores in parts.items()} for bench in benches]
+    scale = {name: getattr(args, name) for name in ("steps", "blocks", "crop", "batch", "limit", "seeds")}
     command = f"python benchmarks/hyperres.py {shlex.join(arguments or sys.argv[1:])}"
-    write_report(args.report, found, costs, scale, TRAINED, command, environment(commit=current_commit()))
+    write_report(
+        args.report, together(found), costs(benches[0], parts), scale, TRAINED, command,
+        environment(commit=current_commit()),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from grainwise.cli.restorers import pictures_in, restorer_of
 from grainwise.core.commit import current_commit
 from grainwise.core.errors import InputError
 from grainwise.core.files import whole_file
+from grainwise.evaluation.degraded import Bicubic, Jpeg, evaluate_degraded
 from grainwise.evaluation.measure import Restorer, evaluate
 from grainwise.evaluation.protocol import RGB_U8, FloatPicture, Noise
 from grainwise.networks.checkpoint import Card, MeasuredPlan, load_weights, save_weights
@@ -42,13 +43,23 @@ RULE = (
 
 Scores = dict[str, float]
 MakesRecipe = Callable[[], Recipe]
+Degrades = Callable[[float], Noise | Jpeg | Bicubic]
+"""What a level of a benchmark stands for."""
+
+PACED = 30
+"""Steps of which the pace is measured; the first five warm up."""
+
+
+def noise_of_255(level: float) -> Noise:
+    """Gaussian noise of ``level`` 255ths."""
+    return Noise(sigma=level / 255)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """On what a run is scored: every set at every level (255 sigma), ``limit`` pictures of each set.
+    """On what a run is scored: every set at every level (of noise, 255 sigma), ``limit`` pictures of each set.
 
-    Protocol `rgb-u8`, see `restorer`; a score's name is such as ``cbsd68 25``.
+    Protocol `rgb-u8` for noise, see `restorer`; a score's name is such as ``cbsd68 25``.
     """
 
     test: Path
@@ -56,6 +67,7 @@ class Scoring:
     levels: Sequence[float]
     limit: int | None = None
     ssim: bool = False
+    degrades: Degrades = noise_of_255
 
     @property
     def cells(self) -> list[str]:
@@ -72,8 +84,11 @@ class Scoring:
         scores: dict[str, Scores] = {metric: {} for metric in self.metrics}
         for cell in cells:
             name, level = cell.rsplit(" ", 1)
-            pictures, noise = pictures_in(self.test / name, self.limit), Noise(sigma=float(level) / 255)
-            found = evaluate(restore, pictures, noise, RGB_U8, with_ssim=self.ssim)
+            pictures, kind = pictures_in(self.test / name, self.limit), self.degrades(float(level))
+            if isinstance(kind, Noise):
+                found = evaluate(restore, pictures, kind, RGB_U8, with_ssim=self.ssim)
+            else:
+                found = evaluate_degraded(restore, pictures, kind, with_ssim=self.ssim)
             for metric in self.metrics:
                 scores[metric][cell] = round(getattr(found, metric), 4)
         return scores
@@ -180,12 +195,17 @@ class Runs:
         On one thread the process's own time counts, so that a machine that is busy otherwise changes nothing.
         """
 
+        return max(1, int(60 * minutes / self.seconds_per_step(name, make)))
+
+    def seconds_per_step(self, name: str, make: Callable[[int], Recipe], steps: int = PACED) -> float:
+        """The pace of ``make(steps)``, see `steps_in`."""
+
         def pace() -> dict[str, float]:
             with tempfile.TemporaryDirectory() as folder:
-                clock = self._train(name, make(30), Path(folder), keep=False)[5:]
+                clock = self._train(name, make(steps), Path(folder), keep=False)[steps // 6 :]
             return {"seconds_per_step": statistics.median(after - before for before, after in pairwise(clock))}
 
-        return max(1, int(60 * minutes / self.note(f"pace-{name}", pace)["seconds_per_step"]))
+        return float(self.note(f"pace-{name}", pace)["seconds_per_step"])
 
     def scores(self, name: str, make: MakesRecipe, scoring: Scoring) -> dict[str, Any]:
         """What the run ``name`` scores and costs, measured now where that is not written down."""
@@ -201,12 +221,23 @@ class Runs:
                 "seconds": loaded.card.seconds,
             }
 
-        scores: dict[str, Any] = self.note(f"{name}/scores", measure)
-        missing = [cell for cell in scoring.cells if any(cell not in scores.get(m, {}) for m in scoring.metrics)]
+        self.note(f"{name}/scores", measure)
+        return self.measured(f"{name}/scores", scoring, lambda: restorer(weights))
+
+    def missing(self, name: str, scoring: Scoring) -> list[str]:
+        """The cells of ``scoring`` that are not written down as ``name``."""
+        path = self.out / f"{name}.json"
+        scores: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return [cell for cell in scoring.cells if any(cell not in scores.get(m, {}) for m in scoring.metrics)]
+
+    def measured(self, name: str, scoring: Scoring, make: Callable[[], Restorer]) -> dict[str, Any]:
+        """What is written down as ``name``, with the scores of the method that ``make`` gives, measured now where missing."""
+        scores: dict[str, Any] = self.note(name, dict)
+        missing = self.missing(name, scoring)
         if missing:
-            for metric, found in scoring.measure(restorer(weights), missing).items():
+            for metric, found in scoring.measure(make(), missing).items():
                 scores[metric] = scores.get(metric, {}) | found
-            self.write(f"{name}/scores", scores)
+            self.write(name, scores)
         return scores | {metric: {cell: scores[metric][cell] for cell in scoring.cells} for metric in scoring.metrics}
 
 

@@ -77,6 +77,15 @@ def test_the_output_is_the_picture_not_a_residual() -> None:
     assert torch.equal(out, torch.full((1, 3, 7, 9), 0.25))
 
 
+def test_a_residual_trunk_adds_the_picture_to_the_same_output() -> None:
+    net, sum_of_both = trained(HyperRes(**SMALL)), HyperRes(**SMALL, residual=True).requires_grad_(False)
+    sum_of_both.load_state_dict(net.state_dict())
+    x, plan = torch.rand(2, 3, 7, 9), net.space.narrowest
+    torch.testing.assert_close(sum_of_both(x, plan, 0.5), x + net(x, plan, 0.5))
+    assert torch.equal(sum_of_both.extract(plan, 0.5)(x), sum_of_both(x, plan, 0.5))
+    assert create_network("hyperres", sum_of_both.config).config == sum_of_both.config
+
+
 def test_the_formula_of_the_trunk() -> None:
     net = trained(HyperRes(blocks=1, stream=(16,)))
     plain, x = net.extract(net.space.widest, 0.7), torch.rand(1, 3, 12, 10)

