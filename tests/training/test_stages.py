@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from tests.training.killing import assert_same_checkpoints, finish, kill, train_command
 
-from grainwise.core.errors import InputError, TrainingError, UnknownNameError
+from grainwise.core.errors import GrainwiseError, InputError, TrainingError, UnknownNameError
 from grainwise.networks.checkpoint import load_gated
 from grainwise.training.dds_stages import GATED, POOL
 from grainwise.training.recipes import corpora, get_recipe, network_of
@@ -84,11 +84,13 @@ def test_stages_one_by_one(pictures: Path, tmp_path: Path) -> None:
     first, second, third = run.recipe.stages
     with pytest.raises(TrainingError, match="run the stage supernet before"):
         run_stages([second], run, resume=False)
+    assert not run.out.exists()
     run_stages([first], run, resume=False)
     with pytest.raises(TrainingError, match="holds a run already"):
         run_stages([first], run, resume=False)
     with pytest.raises(TrainingError, match="run the stage slim before"):
         run_stages([third], run, resume=False)
+    assert sorted(path.name for path in run.out.iterdir()) == ["commit.txt", "settings-supernet.json", "supernet"]
     run_stages([second], run, resume=False)
     shares = [one.done / one.total for one in told if one.stage == "slim" and one.words != "done"]
     assert shares == sorted(shares)
@@ -122,8 +124,18 @@ def test_stages_one_by_one(pictures: Path, tmp_path: Path) -> None:
 
 def test_nothing_to_resume(pictures: Path, tmp_path: Path) -> None:
     run = make_run(pictures, tmp_path, [])
-    with pytest.raises(TrainingError, match="no checkpoint to resume"):
+    with pytest.raises(TrainingError, match="no checkpoint to resume of the stages supernet, slim, gate"):
         run_stages(run.recipe.stages, run, resume=True)
+    assert not run.out.exists()
+
+
+@pytest.mark.parametrize("change", ["data=/no/such/folder", "init=/no/such/file", "method.start_at_prior=true"])
+def test_a_run_that_is_refused_leaves_nothing_behind(pictures: Path, tmp_path: Path, change: str) -> None:
+    other = ["network=danet"] if "prior" in change else []
+    run = make_run(pictures, tmp_path, [], *other, change)
+    with pytest.raises(GrainwiseError):
+        run_stages(run.recipe.stages[:1], run, resume=False)
+    assert not run.out.exists()
 
 
 def test_later_stages_run_in_one_process(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +150,10 @@ def test_stages_are_chosen_by_name() -> None:
     names = [stage.name for stage in recipe.stages]
     assert names == ["supernet", "slim", "gate"]
     assert chosen_stages(recipe, "all") == recipe.stages
-    assert chosen_stages(recipe, "") == recipe.stages[:1]
+    assert chosen_stages(recipe, None) == recipe.stages[:1]
+    for nothing in ("", " "):
+        with pytest.raises(InputError, match="no stage is named; give all, or some of supernet, slim, gate"):
+            chosen_stages(recipe, nothing)
     assert chosen_stages(recipe, "gate, slim") == recipe.stages[1:]
     with pytest.raises(UnknownNameError, match="Did you mean slim"):
         chosen_stages(recipe, "slimm")

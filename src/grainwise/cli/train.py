@@ -12,9 +12,9 @@ def train(
     out: Annotated[Path, typer.Option(help="The run's folder.")],
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
     stages: Annotated[
-        str,
+        str | None,
         typer.Option(help="all, or some of the recipe's stages with commas between.", show_default="the first one"),
-    ] = "",
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     cache: Annotated[Path, typer.Option(help="Where decoded pictures are kept.")] = Path(".cache/corpus"),
 ) -> int:

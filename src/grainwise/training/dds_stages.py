@@ -81,6 +81,7 @@ class SlimStage:
             )
 
         latency = measured_latency(network, size=self.timed_size)
+        run.begin(self)
         space = slim(network, judge, self.search, folder, latency=latency, resume=resume, report=report)
         first, last = space.routes[0], space.routes[-1]
         line = f"{len(space.routes)} routes, from {_words(first)} to {_words(last)}, {len(space.pareto())} on the front"
@@ -170,6 +171,7 @@ class GateStage:
         fresh = run.recipe.crops.build(run.corpora[0])
         size = self.loop.crop_size(self.loop.steps)
         apart = self.held_out(run, size)
+        run.begin(self)
         pool = self._pool(run, folder, self.gate(network, routes), fresh, size) if self.pool else None
         source: Source = OfItsOwn(fresh) if pool is None else pool
         for budget in self.budgets:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import torch
 from torch import nn
 
-from grainwise.core.errors import TrainingError, UnknownNameError
+from grainwise.core.errors import InputError, TrainingError, UnknownNameError
+from grainwise.core.files import whole_file
 from grainwise.data.corpus import Corpus
 from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.networks.network import Network
@@ -87,6 +88,15 @@ class Run:
         """The folder of a stage: that of the run where it is the only one."""
         return self.out if len(self.recipe.stages) == 1 else self.out / stage
 
+    def begin(self, stage: "Stage") -> None:
+        """Write down that a stage starts, and with what settings; what is refused before leaves nothing behind."""
+        if not is_main():
+            return
+        with whole_file(self.out / COMMIT) as temporary:
+            temporary.write_text(self.commit + "\n")
+        if not (begun(stage, self.folder(stage.name)) and path_of(self.out, stage).exists()):
+            keep(self.out, self.recipe, stage)
+
     def held_out(self, *, size: int, count: int) -> HeldOut:
         """``count`` crops of ``size`` pixels a side of the pictures held out."""
         validation = self.recipe.validation
@@ -144,7 +154,7 @@ class Stage(Protocol):
         """Whether it left something to go on from."""
 
     def go(self, run: Run, folder: Path, *, resume: bool) -> None:
-        """Run it, from its last checkpoint where ``resume`` says so."""
+        """Run it, from its last checkpoint where ``resume`` says so; `Run.begin` comes when it has all that it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +223,7 @@ class Training:
             return {name: held_out.psnr(live, plan) for name, plan in ends.items()}
 
         method = recipe.method.build(network, seed=recipe.loop.seed)
+        run.begin(self)
         result = train(recipe.loop, method, batches, folder, resume=resume, validate=validate, report=report)
         if is_main():
             path = folder / WEIGHTS
@@ -229,18 +240,26 @@ class Training:
             )
 
 
-def chosen_stages(recipe: "Recipe", names: str) -> tuple[Stage, ...]:
-    """The stages of a recipe that ``names`` says: ``all``, or some with commas between; the first one where it is empty.
+def chosen_stages(recipe: "Recipe", names: str | None) -> tuple[Stage, ...]:
+    """The stages of a recipe that ``names`` says: ``all``, or some with commas between; None for the first one.
 
     They keep the order of the recipe.
 
     Raises:
+        InputError: ``names`` is empty.
         UnknownNameError: the recipe has no such stage.
     """
     if names == ALL:
         return recipe.stages
-    wanted = [name.strip() for name in names.split(",")] if names else [recipe.stages[0].name]
     known = [stage.name for stage in recipe.stages]
+    if names is None:
+        return recipe.stages[:1]
+    if not names.strip():
+        raise InputError(
+            f"no stage is named; give {ALL}, or some of {', '.join(known)} with commas between, or leave --stages out "
+            "for the first one"
+        )
+    wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in known:
             raise UnknownNameError(f"stage of {recipe.name}", name, [*known, ALL])
@@ -250,6 +269,11 @@ def chosen_stages(recipe: "Recipe", names: str) -> tuple[Stage, ...]:
 def _check(stages: Sequence[Stage], run: Run, *, resume: bool) -> None:
     """Refuse before any picture is decoded what cannot run."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if resume and not any(begun(stage, run.folder(stage.name)) for stage in stages):
+        raise TrainingError(
+            f"{run.out} holds no checkpoint to resume of the stages {', '.join(stage.name for stage in stages)}; start them "
+            "without resuming"
+        )
     for stage in stages:
         place = run.folder(stage.name)
         if resume and begun(stage, place):
@@ -281,24 +305,19 @@ def run_stages(stages: Sequence[Stage], run: Run, *, resume: bool) -> None:
     """
     _check(stages, run, resume=resume)
     run = replace(run, commit=_first_commit(run))
-    nothing = not any(begun(stage, run.folder(stage.name)) for stage in stages)
     for stage in stages:
         folder = run.folder(stage.name)
         if _done(stage, folder):
             run.tell(Told(stage=stage.name, done=1, total=1, words="done", line=f"{stage.name}: done before"))
             continue
-        if is_main() and not (begun(stage, folder) and path_of(run.out, stage).exists()):
-            keep(run.out, run.recipe, stage)
-        stage.go(run, folder, resume=resume and (nothing or stage.started(folder)))
+        stage.go(run, folder, resume=resume and stage.started(folder))
 
 
 def _first_commit(run: Run) -> str:
-    """The commit that the run was started from, kept in its folder; that of now where it starts."""
+    """The commit that the run was started from, as its folder keeps it; that of now where it starts."""
     note = run.out / COMMIT
     if note.is_file() and any(begun(stage, run.folder(stage.name)) for stage in run.recipe.stages):
         return note.read_text().strip()
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(run.commit + "\n")
     return run.commit
 
 
