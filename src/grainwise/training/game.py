@@ -20,8 +20,7 @@ from grainwise.networks.network import Network
 from grainwise.training.adversarial import CriticFunction, DualAdversarial
 from grainwise.training.lessons import PictureLesson, Prediction
 from grainwise.training.optimizers import Part
-from grainwise.training.samplers import SamplerName
-from grainwise.training.supernet import SupernetMethod
+from grainwise.training.supernet import Sandwich, SupernetMethod
 
 BETAS = (0.5, 0.9)
 """Of Adam, for G and P."""
@@ -67,7 +66,7 @@ class GameMethod(SupernetMethod):
         generator: G.
         critic: P.
         critic_rate: learning rate of P, times that of R and G.
-        subnets, sampler, jitter, synergy, ensemble, clean_share, synergy_from, seed: see `SupernetMethod`.
+        sandwich, seed: see `SupernetMethod`.
     """
 
     def __init__(
@@ -78,28 +77,11 @@ class GameMethod(SupernetMethod):
         generator: NoiseGenerator,
         critic: Critic,
         critic_rate: float = 2.0,
-        subnets: int = 4,
-        sampler: SamplerName = "stratified",
-        jitter: int = 1,
-        synergy: bool = True,
-        ensemble: bool = True,
-        clean_share: float = 0.0,
-        synergy_from: int = 0,
+        sandwich: Sandwich,
         seed: int = 0,
     ) -> None:
         """Seat the players."""
-        super().__init__(
-            network,
-            subnets=subnets,
-            lesson=RestorerLesson(losses, critic),
-            sampler=sampler,
-            jitter=jitter,
-            synergy=synergy,
-            ensemble=ensemble,
-            clean_share=clean_share,
-            synergy_from=synergy_from,
-            seed=seed,
-        )
+        super().__init__(network, lesson=RestorerLesson(losses, critic), seed=seed, **sandwich.options)
         self.losses, self.generator, self.critic, self.critic_rate = losses, generator, critic, critic_rate
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -130,7 +112,7 @@ class GameMethod(SupernetMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GameSettings:
+class GameSettings(Sandwich):
     """DANet's game; see `GameMethod` and `DualAdversarial`.
 
     Args:
@@ -138,13 +120,6 @@ class GameSettings:
         critic_base: base width of P.
     """
 
-    subnets: int = 4
-    sampler: SamplerName = "stratified"
-    jitter: int = 1
-    synergy: bool = True
-    ensemble: bool = True
-    clean_share: float = 0.0
-    synergy_from: int = 0
     alpha: float = 0.5
     penalty: float = 10.0
     tau_restorer: float = 1000.0
@@ -180,12 +155,6 @@ class GameSettings:
             generator=generator,
             critic=critic,
             critic_rate=self.critic_rate,
-            subnets=self.subnets,
-            sampler=self.sampler,
-            jitter=self.jitter,
-            synergy=self.synergy,
-            ensemble=self.ensemble,
-            clean_share=self.clean_share,
-            synergy_from=self.synergy_from,
+            sandwich=self,
             seed=seed,
         )

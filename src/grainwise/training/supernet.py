@@ -6,7 +6,7 @@ drawn is the sampler's business, and what a loss is the lesson's (`grainwise.tra
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -152,8 +152,8 @@ class SupernetMethod(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SandwichSettings(ABC):
-    """See `SupernetMethod`; what the sub-networks learn from is left to each kind."""
+class Sandwich:
+    """Which sub-networks a step trains, and what they learn of each other: arguments of `SupernetMethod`."""
 
     subnets: int = 4
     sampler: SamplerName = "stratified"
@@ -162,6 +162,16 @@ class SandwichSettings(ABC):
     ensemble: bool = True
     clean_share: float = 0.0
     synergy_from: int = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments by name."""
+        return {one.name: getattr(self, one.name) for one in fields(Sandwich)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandwichSettings(Sandwich, ABC):
+    """See `SupernetMethod`; what the sub-networks learn from is left to each kind."""
 
     @abstractmethod
     def lesson(self, seed: int) -> Lesson:
@@ -173,19 +183,8 @@ class SandwichSettings(ABC):
 
     def build(self, network: Network, *, seed: int) -> SupernetMethod:
         """The method of these settings."""
-        return SupernetMethod(
-            network,
-            subnets=self.subnets,
-            lesson=self.lesson(seed),
-            sampler=self.sampler,
-            jitter=self.jitter,
-            synergy=self.synergy,
-            ensemble=self.ensemble,
-            clean_share=self.clean_share,
-            synergy_from=self.synergy_from,
-            seed=seed,
-            **self.more(network, seed),
-        )
+        more = self.more(network, seed)
+        return SupernetMethod(network, lesson=self.lesson(seed), seed=seed, **self.options, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
