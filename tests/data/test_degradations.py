@@ -7,7 +7,10 @@ import torch
 from grainwise.core.errors import InputError, UnknownNameError
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.data.corpus import Corpus, corpus_of
+from grainwise.data.crops import NoisyCropSettings
 from grainwise.data.degradations import DEGRADATIONS, LevelCrops, LevelCropSettings, to_luma
+from grainwise.data.degraded_crops import CameraCropSettings
+from grainwise.training.recipe import MakesBatches
 
 MIDDLE = {
     "gaussian": 0.1,
@@ -180,3 +183,26 @@ def test_wrong_settings_are_refused(
 ) -> None:
     with pytest.raises(error, match=words):
         LevelCrops(corpus=corpus, **{"degradation": "gaussian", "levels": (0.1,), "shares": {1: 1.0}, **options})
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            NoisyCropSettings(grey=0.3, sharpen=0.3, half_chroma=0.5, shares=(0.5, 0.5)),
+            [0.500305, 0.125078, 0.09923, 0.288379],
+        ),
+        (LevelCropSettings(levels=(0.1, 0.2)), [0.500993, 0.120956, 0.1, 0.1]),
+        (
+            LevelCropSettings(degradation="jpeg-any", levels=(5, 95), drawn=True, parts=2, grey=0.5),
+            [0.496495, 0.017913, 7.0, 7.0],
+        ),
+        (CameraCropSettings(shares=(0.5, 0.5)), [0.503896, 0.045035, 0.091613, 0.112059]),
+    ],
+    ids=["noisy", "levels", "drawn", "camera"],
+)
+def test_what_a_seed_draws_stays(source: MakesBatches, expected: list[float], corpus: Corpus) -> None:
+    batch = source.build(corpus).batch(32, 4, (0, 7, 0))
+    level = batch.sigma if batch.degradation is None else batch.degradation
+    drawn = [batch.clean.double().mean(), (batch.noisy - batch.clean).double().abs().mean(), *level[:2]]
+    assert [float(value) for value in drawn] == pytest.approx(expected, rel=2e-3)

@@ -10,6 +10,9 @@ from grainwise.core.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+BT601_LIMITED = np.array([65.481, 128.553, 24.966], dtype=np.float64) / 255
+"""Weights of RGB in [0, 255] for BT.601 luma in [16, 235], without the 16 of black."""
+
 
 def as_hwc(image: "npt.NDArray[Any] | Tensor") -> npt.NDArray[Any]:
     """A picture as a NumPy array [H, W, C], C = 1 or 3, uint8, uint16 or floats; a view where that is possible.

@@ -1,9 +1,13 @@
-"""A picture as it comes back from a JPEG file: the real encoder and decoder, in memory."""
+"""A picture as it comes back from a JPEG file: the real encoder and decoder, in memory.
+
+`grainwise.data.jpeg_model` is its arithmetic in NumPy: for crops whose blocks begin outside them, and where no encoder is.
+"""
 
 import numpy as np
 import numpy.typing as npt
 
 from grainwise.core.errors import InputError
+from grainwise.core.jpeg_tables import check_quality
 from grainwise.core.vips import load_vips
 
 Bytes = npt.NDArray[np.uint8]
@@ -22,8 +26,7 @@ def encode_jpeg(picture: Bytes, quality: int, *, subsample: bool = True) -> byte
     """
     if picture.ndim != 3 or picture.shape[2] not in (1, 3) or picture.dtype != np.uint8 or picture.size == 0:
         raise InputError(f"JPEG takes uint8 pictures [H, W, 1 or 3], got {picture.dtype} {list(picture.shape)}")
-    if not 1 <= quality <= 100:
-        raise InputError(f"the quality of a JPEG is 1 to 100, got {quality}")
+    check_quality(quality)
     image = load_vips().Image.new_from_array(np.ascontiguousarray(picture))
     image = image.copy(interpretation="b-w" if picture.shape[2] == 1 else "srgb")
     data: bytes = image.jpegsave_buffer(Q=quality, subsample_mode="on" if subsample else "off", keep="none")

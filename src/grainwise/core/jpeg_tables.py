@@ -34,6 +34,12 @@ _FRAMES = {0xC0, 0xC1, 0xC2}
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 
 
+def check_quality(quality: float) -> None:
+    """Raise `InputError` unless ``quality`` lies in 1 to 100, as the Independent JPEG Group counts."""
+    if not 1 <= quality <= 100:
+        raise InputError(f"the quality of a JPEG is 1 to 100, got {quality}")
+
+
 @functools.cache
 def standard_table(quality: int, *, chroma: bool = False) -> Table:
     """Steps of the 8x8 coefficients, [vertical, horizontal frequency], at a quality of the Independent JPEG Group.
@@ -41,8 +47,7 @@ def standard_table(quality: int, *, chroma: bool = False) -> Table:
     Raises:
         InputError: a quality outside 1 to 100.
     """
-    if not 1 <= quality <= 100:
-        raise InputError(f"the quality of a JPEG is 1 to 100, got {quality}")
+    check_quality(quality)
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     table: Table = np.clip((_STANDARD[chroma] * scale + 50) // 100, 1, 255)
     return table

@@ -1,6 +1,6 @@
 """Training batches: textured crops, turned and mirrored, with noise. A batch is a function of its seed and step alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -175,6 +175,11 @@ class NoisyCropSettings(CropSettings):
             sharpen=self.sharpen,
             half_chroma=self.half_chroma,
         )
+
+
+def stacked(pictures: Sequence[np.ndarray]) -> Tensor:
+    """Pictures [H, W, C] of one size as [B, C, H, W], of their own type."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
 def sharpened(pictures: Tensor, amount: Tensor) -> Tensor:

@@ -1,6 +1,9 @@
 """Degradations that networks are taught to undo, and batches that show the same crops at several levels of one.
 
 HyperRes (section 3.2) degrades every crop at k levels at once. Everything random is a function of the seed.
+
+These are told their level, and the crop stays the clean picture. What draws its own strength and renders the clean picture
+too, as a camera does, has no level to be told: see `grainwise.data.degraded_crops`.
 """
 
 from dataclasses import dataclass
@@ -12,16 +15,15 @@ import numpy.typing as npt
 import torch
 
 from grainwise.core.errors import InputError, UnknownNameError
+from grainwise.core.image import BT601_LIMITED
 from grainwise.core.jpeg import through_jpeg
 from grainwise.core.resampling import matlab_resize, opencv_resize
 from grainwise.data.corpus import Corpus
-from grainwise.data.crops import Batch, CropSettings, CropSource
+from grainwise.data.crops import Batch, CropSettings, CropSource, stacked
 from grainwise.networks.tasks import DEJPEG, DENOISE, UPSCALE
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-
-_LUMA = np.array([65.481, 128.553, 24.966]) / 255
 
 
 class LevelDegradation(Protocol):
@@ -146,7 +148,7 @@ DEGRADATIONS: MappingProxyType[str, LevelDegradation] = MappingProxyType(
 
 def to_luma(pixels: Bytes) -> Bytes:
     """BT.601 luma in [16, 235] of RGB pixels [H, W, 3], rounded: [H, W, 1]."""
-    luma: Bytes = np.rint(pixels @ _LUMA + 16).astype(np.uint8)[..., None]
+    luma: Bytes = np.rint(pixels @ BT601_LIMITED + 16).astype(np.uint8)[..., None]
     return luma
 
 
@@ -200,10 +202,10 @@ class LevelCrops(CropSource):
             clean.append(np.tile(crop[inside], bands))
             worse.append([np.tile(degrade(crop, level, generator)[inside], bands) for level in row])
         pixels = torch.from_numpy(np.stack(clean)).permute(0, 3, 1, 2).float().div_(255)
-        noisy = torch.from_numpy(np.stack([row for rows in zip(*worse, strict=True) for row in rows]))
+        noisy = stacked([row for rows in zip(*worse, strict=True) for row in rows])
         level = torch.tensor(levels, dtype=torch.float32).T.flatten()
         sigma = level if degrade.task == DENOISE else torch.zeros_like(level)
-        return Batch(pixels.repeat(len(levels[0]), 1, 1, 1), noisy.permute(0, 3, 1, 2).contiguous(), sigma, level)
+        return Batch(pixels.repeat(len(levels[0]), 1, 1, 1), noisy, sigma, level)
 
     def _levels(self, count: int, generator: np.random.Generator) -> list[list[float]]:
         """The levels of each of ``count`` crops."""

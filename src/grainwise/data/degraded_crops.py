@@ -1,4 +1,9 @@
-"""Training batches by any degradation: a function that is handed a clean crop and gives the pair that is learned from."""
+"""Training batches by a degradation that draws all of itself: handed a crop, it gives the pair that is learned from.
+
+Such a one decides what clean is too (a camera renders both pictures), knows no level before it has drawn, and may give a
+smaller picture. A degradation that is told its level, keeps the crop, and teaches networks that take that level is another
+thing: see `grainwise.data.degradations`, whose batches show one crop at several levels.
+"""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -9,7 +14,7 @@ import torch
 
 from grainwise.data.camera import Camera, photograph
 from grainwise.data.corpus import Corpus
-from grainwise.data.crops import Batch, CropSettings, CropSource
+from grainwise.data.crops import Batch, CropSettings, CropSource, stacked
 
 FloatPicture = npt.NDArray[np.float32]
 
@@ -50,10 +55,7 @@ class DegradedCrops(CropSource):
         generator = np.random.default_rng(seed)
         crops = self.draw(size, count, generator).astype(np.float32) / np.float32(255)
         parts = [self.degradation(crop, generator) for crop in crops]
-        clean, noisy = (
-            torch.from_numpy(np.stack([part[index] for part in parts])).permute(0, 3, 1, 2).contiguous()
-            for index in (0, 1)
-        )
+        clean, noisy = (stacked([part[index] for part in parts]) for index in (0, 1))
         return Batch(clean, noisy, torch.tensor([part.level for part in parts], dtype=torch.float32))
 
 

@@ -2,6 +2,10 @@
 
 ITU-T T.81: RGB to YCbCr (JFIF), chroma as 2x2 means (4:2:0), 8x8 DCT, division by the tables of Annex K scaled by the
 quality of the Independent JPEG Group, rounding, and back; chroma is enlarged by the triangle filter that decoders use.
+
+Beside `grainwise.core.jpeg`, which is the real encoder: a camera's pictures are crops of larger ones, so their blocks begin
+anywhere outside them, and they are drawn where no encoder need be installed. What training or measuring shows of JPEG itself
+(`grainwise.data.degradations`) goes through the encoder, so that it is what files hold, to the last bit.
 """
 
 import numpy as np
@@ -34,8 +38,9 @@ def jpeg_model(picture: Planes, quality: int, *, shift: tuple[int, int] = (0, 0)
     Raises:
         InputError: the quality or the shift is out of range.
     """
-    if not 1 <= quality <= 100 or not all(0 <= s <= 15 for s in shift):
-        raise InputError(f"a JPEG's quality is 1 to 100 and its shift 0 to 15 pixels, got {quality} and {shift}")
+    luma, chroma = (standard_table(quality, chroma=kind).astype(np.float32) for kind in (False, True))
+    if not all(0 <= s <= 15 for s in shift):
+        raise InputError(f"the blocks of a JPEG begin 0 to 15 pixels outside a crop, got a shift of {shift}")
     _, height, width = picture.shape
     unit = 16 if subsample else 8
     bottom, right = (-(size + s) % unit for size, s in zip((height, width), shift, strict=True))
@@ -43,7 +48,6 @@ def jpeg_model(picture: Planes, quality: int, *, shift: tuple[int, int] = (0, 0)
     levels = np.rint(np.clip(padded, 0, 1) * np.float32(255))
     ycc = np.rint(np.tensordot(TO_YCC, levels, 1))
     ycc[0] -= 128
-    luma, chroma = (standard_table(quality, chroma=kind).astype(np.float32) for kind in (False, True))
     y = _quantised(ycc[:1], luma)
     if subsample:
         pairs = ycc[1:, ::2] + ycc[1:, 1::2]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from grainwise.core.errors import InputError
 from grainwise.core.jpeg import through_jpeg
+from grainwise.core.jpeg_tables import check_quality
 from grainwise.core.resampling import matlab_resize, opencv_resize
 from grainwise.evaluation.measure import Evaluation, evaluate_pairs, unit_picture
 from grainwise.evaluation.protocol import RGB_U8, Y_BT601, FloatPicture, Protocol, get_protocol, round_to_8_bits
@@ -38,8 +39,7 @@ class Jpeg:
 
     def __post_init__(self) -> None:
         """Refuse qualities that do not exist."""
-        if not 1 <= self.quality <= 100:
-            raise InputError(f"the quality of a JPEG is 1 to 100, got {self.quality}")
+        check_quality(self.quality)
 
     def __str__(self) -> str:
         """As tables name it: ``jpeg-y:10`` or ``jpeg-rgb:10``."""

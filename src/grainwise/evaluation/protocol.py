@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grainwise.core.errors import InputError, UnknownNameError
+from grainwise.core.image import BT601_LIMITED
 
 FloatPicture = npt.NDArray[np.float32]
 """An HWC float32 picture in image units, [0, 1] unless it is noisy."""
@@ -21,8 +22,6 @@ NoiseKind = Literal["gaussian"]
 ColourSpace = Literal["rgb", "y-bt601-limited"]
 
 NOISE_KINDS: tuple[NoiseKind, ...] = ("gaussian",)
-
-_BT601_LIMITED = np.array([65.481, 128.553, 24.966], dtype=np.float64) / 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +159,7 @@ class Protocol:
                 f"protocol {self.name!r} takes the luma of RGB pictures, got {channels} channel(s). "
                 "Measure grey pictures with 'rgb-u8'."
             )
-        luma = picture @ _BT601_LIMITED + 16 / 255
+        luma = picture @ BT601_LIMITED + 16 / 255
         return luma[..., None].astype(np.float32)
 
 
