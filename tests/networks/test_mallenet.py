@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.primitives.malle import awake
 from torch import nn
 
 from grainwise.core.errors import InputError, PlanError
@@ -18,17 +19,6 @@ SIZES = [
     (48, (210, 232, 238, 351), (4.51, 10.63)),
     (64, (363.5, 402.7, 412.7, 609.6), (7.70, 18.50)),
 ]
-
-
-def awake(net: MalleNet) -> MalleNet:
-    for name, tensor in net.state_dict().items():
-        if name.endswith("gate.weight"):
-            tensor.fill_(0.7)
-        elif name.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5)
-        elif name.endswith(("running_mean", "norm.bias")):
-            tensor.normal_(std=0.2)
-    return net.eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize(("width", "macs", "parameters"), SIZES, ids=[str(row[0]) for row in SIZES])

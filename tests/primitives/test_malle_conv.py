@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from tests.primitives.malle import awake
+from torch import Tensor
 
 from grainwise.core.errors import InputError, PlanError
 from grainwise.networks.half_unet import HalfUNet
@@ -30,18 +31,6 @@ VARIANTS = {
     "no gate": replace(SMALL, gate=False),
 }
 each_variant = pytest.mark.parametrize("how", VARIANTS.values(), ids=VARIANTS)
-
-
-def awake(module: nn.Module) -> nn.Module:
-    """The branch with its gate open, and norms that have seen something."""
-    for name, tensor in module.state_dict().items():
-        if name.endswith("gate.weight"):
-            tensor.fill_(0.7)
-        elif name.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5)
-        elif name.endswith(("running_mean", "norm.bias")):
-            tensor.normal_(std=0.2)
-    return module.eval().requires_grad_(False)
 
 
 @each_variant

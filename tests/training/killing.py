@@ -34,6 +34,17 @@ def kill(command: Sequence[str], when: Callable[[], bool]) -> None:
         assert ended is None, victim.stderr.read()[-3000:] if victim.stderr else ended
 
 
+def killed_and_resumed(recipe: str, folder: Path, settings: Sequence[str]) -> Path:
+    """A run of one stage below ``folder`` that was killed and goes on ends as the unbroken one; gives its folder."""
+    whole, killed, cache = folder / "whole", folder / "killed", folder / "cache"
+    finish(train_command(recipe, whole, cache, settings))
+    kill(train_command(recipe, killed, cache, settings), (killed / "checkpoint.pt").exists)
+    assert not (killed / "weights.safetensors").exists()
+    finish(train_command(recipe, killed, cache, settings, "--resume"))
+    assert_same_checkpoints(whole, killed)
+    return killed
+
+
 def assert_same_checkpoints(one: Path, other: Path) -> None:
     """Two runs have learned the same, bit for bit."""
     states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (one, other)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.killing import assert_same_checkpoints, finish, kill, train_command
+from tests.training.killing import killed_and_resumed
 
 from grainwise.core.errors import Cancelled, InputError, TrainingError
 from grainwise.data.crops import NoisyCrops
@@ -48,12 +48,7 @@ def test_a_killed_run_resumes_bit_for_bit(pictures: Path, tmp_path: Path) -> Non
         f"data={pictures}", "crops.shares=[1]", "loop.steps=14", "loop.checkpoint_every=1", "hold_out=3",
         "loop.crops=[[0,32]]", "loop.validate_every=0",
     ]  # fmt: skip
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(train_command("tiny", whole, tmp_path / "cache", settings))
-    kill(train_command("tiny", killed, tmp_path / "cache", settings), (killed / "checkpoint.pt").exists)
-    assert not (killed / "weights.safetensors").exists()
-    finish(train_command("tiny", killed, tmp_path / "cache", settings, "--resume"))
-    assert_same_checkpoints(whole, killed)
+    killed_and_resumed("tiny", tmp_path, settings)
 
 
 def test_it_learns(data: NoisyCrops, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.training.killing import assert_same_checkpoints, finish, kill, train_command
+from tests.training.killing import killed_and_resumed
 from tests.training.students import student
 
 from grainwise.core.errors import Cancelled, TrainingError
@@ -65,12 +65,7 @@ def test_a_killed_run_of_a_recipe_with_a_teacher_resumes_bit_for_bit(
         "loop.crops=[[0,32]]", "loop.batch=2", "loop.validate_every=0", "method.teacher_taps=blocks.3=blocks.1",
         f"method.teacher={saved / 'teacher.safetensors'}", "method.quiet_teacher=default",
     ]  # fmt: skip
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(train_command("mdrn-tiny", whole, tmp_path / "cache", settings))
-    kill(train_command("mdrn-tiny", killed, tmp_path / "cache", settings), (killed / "checkpoint.pt").exists)
-    assert not (killed / "weights.safetensors").exists()
-    finish(train_command("mdrn-tiny", killed, tmp_path / "cache", settings, "--resume"))
-    assert_same_checkpoints(whole, killed)
+    killed = killed_and_resumed("mdrn-tiny", tmp_path, settings)
     weights = load_weights(killed / "weights.safetensors")
     assert weights.network.space.narrowest == weights.network.space.widest
     assert [plan.name for plan in weights.card.plans] == ["best"]

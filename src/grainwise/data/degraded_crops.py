@@ -55,8 +55,8 @@ class DegradedCrops(CropSource):
         generator = np.random.default_rng(seed)
         crops = self.draw(size, count, generator).astype(np.float32) / np.float32(255)
         parts = [self.degradation(crop, generator) for crop in crops]
-        clean, noisy = (stacked([part[index] for part in parts]) for index in (0, 1))
-        return Batch(clean, noisy, torch.tensor([part.level for part in parts], dtype=torch.float32))
+        levels = torch.tensor([part.level for part in parts], dtype=torch.float32)
+        return Batch(stacked([part.clean for part in parts]), stacked([part.noisy for part in parts]), levels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelPlan, Channels, Part
 from grainwise.primitives.fused_conv import conv_alone
 from grainwise.primitives.malleable_conv import malleable_conv2d
-from grainwise.primitives.norm_conv import BatchNorm, NormedConvs, NormKind, filled, folded, normed
+from grainwise.primitives.norm_conv import BatchNorm, NormedConvs, NormKind, folded, normed
 from grainwise.primitives.reach import Span, radius
 from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet, Layout, SlimConv2d
 from grainwise.primitives.slim_pointwise import SlimFactor, SlimPReLU
@@ -135,7 +135,7 @@ class Expander(SlimConv2d):
     def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
         """The `torch.nn.Conv2d` with the norm folded in."""
         (norm,) = self._norm
-        return filled(super().extract(plan, *rest), *self._folded(norm))
+        return self.form.layer(*self._folded(norm))
 
 
 class Predictor(nn.Module):

@@ -23,6 +23,7 @@ from grainwise.primitives.slim_conv import (
     MakesDepthwise,
     SlimConv2d,
     SlimDepthwiseConv2d,
+    SlimKernel,
     SlimLayer,
 )
 
@@ -82,65 +83,36 @@ def folded(weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor) ->
     return weight * scale.view(-1, 1, 1, 1), shift if bias is None else bias * scale + shift
 
 
-def filled(layer: nn.Module, weight: Tensor, bias: Tensor) -> nn.Module:
-    """The torch convolution ``layer`` with copies of ``weight`` and ``bias``."""
-    assert isinstance(layer, nn.Conv2d)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias = nn.Parameter(bias.detach().clone())
-    return layer
+class NormKernel(SlimKernel):
+    """A convolution, then batch norm; every dim has one width.
 
+    Args:
+        shape, options: the arguments of the slimmable layer of the same form.
+    """
 
-class NormConv2d(SlimConv2d):
-    """A dense convolution, then batch norm. The arguments are those of `SlimConv2d`; every dim has one width."""
-
-    def __init__(
-        self,
-        inputs: Layout,
-        outputs: Layout,
-        kernel: int = 3,
-        *,
-        stride: int = 1,
-        bias: bool = True,
-        reduction: int = 1,
-    ) -> None:
+    def __init__(self, *shape: Any, **options: Any) -> None:
         """Make the weight and the norm."""
-        super().__init__(inputs, outputs, kernel, stride=stride, bias=bias, reduction=reduction)
+        super().__init__(*shape, **options)
         self.norm = BatchNorm(self.outputs)
 
     def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
-        """[B, C, H, W] -> [B, D, H / stride, W / stride]."""
+        """What the layer of that form gives, normalised."""
         if self.training:
             return self.norm.forward(super().forward(x, plan), plan)
         self._check(x, plan)
-        return F.conv2d(x, *folded(self.weight, self.bias, *self.norm.affine()), self.stride, self.padding)
+        return self.form(x, *folded(self.weight, self.bias, *self.norm.affine()))
 
     def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
         """The `torch.nn.Conv2d` with the norm folded in."""
-        return filled(super().extract(plan, *rest), *folded(self.weight, self.bias, *self.norm.affine()))
+        return self.form.layer(*folded(self.weight, self.bias, *self.norm.affine()))
 
 
-class NormDepthwiseConv2d(SlimDepthwiseConv2d):
-    """A depthwise convolution, then batch norm. The arguments are those of `SlimDepthwiseConv2d`; every dim has one width."""
+class NormConv2d(NormKernel, SlimConv2d):
+    """A dense convolution, then batch norm; see `SlimConv2d` for its arguments."""
 
-    def __init__(
-        self, channels: Layout, kernel: int = 3, *, stride: int = 1, bias: bool = True, reduction: int = 1
-    ) -> None:
-        """Make the weight and the norm."""
-        super().__init__(channels, kernel, stride=stride, bias=bias, reduction=reduction)
-        self.norm = BatchNorm(self.outputs)
 
-    def forward(self, x: Tensor, plan: ChannelPlan) -> Tensor:
-        """[B, C, H, W] -> [B, C, H / stride, W / stride]."""
-        if self.training:
-            return self.norm.forward(super().forward(x, plan), plan)
-        self._check(x, plan)
-        weight, bias = folded(self.weight, self.bias, *self.norm.affine())
-        return F.conv2d(x, weight, bias, self.stride, self.padding, groups=x.shape[1])
-
-    def extract(self, plan: ChannelPlan, *rest: Any) -> nn.Module:
-        """The grouped `torch.nn.Conv2d` with the norm folded in."""
-        return filled(super().extract(plan, *rest), *folded(self.weight, self.bias, *self.norm.affine()))
+class NormDepthwiseConv2d(NormKernel, SlimDepthwiseConv2d):
+    """A depthwise convolution, then batch norm; see `SlimDepthwiseConv2d` for its arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)

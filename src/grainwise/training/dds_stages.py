@@ -207,15 +207,7 @@ class GateStage:
 
         def report(told: Progress) -> object:
             words = f"{budget_name(budget)}, loss {told.losses['loss']:.4f}, cost {told.losses['cost'] / 1e3:.1f}K"
-            return run.tell(
-                Told(
-                    stage=self.name,
-                    done=told.step,
-                    total=told.steps,
-                    words=words,
-                    seconds_left=told.seconds_left,
-                )
-            )
+            return run.tell(Told.training(self.name, told, words))
 
         resume = (place / CHECKPOINT).exists()
         train_gate(gated, self.settings(budget), self.loop, source, place, resume=resume, report=report)

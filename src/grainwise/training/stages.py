@@ -52,6 +52,13 @@ class Told:
     seconds_left: float | None = None
     line: str = ""
 
+    @classmethod
+    def training(cls, stage: str, told: Progress, words: str, line: str = "") -> "Told":
+        """Where the loop of a stage stands."""
+        return cls(
+            stage=stage, done=told.step, total=told.steps, words=words, seconds_left=told.seconds_left, line=line
+        )
+
 
 Tell = Callable[[Told], object]
 """Told where a stage stands; returning False stops a stage that trains, after a checkpoint."""
@@ -206,16 +213,7 @@ class Training:
                 last.update(told.scores)
                 scores = ", ".join(f"{name} {value:.2f} dB" for name, value in told.scores.items())
                 line = f"step {told.step}, {told.seconds / 60:.1f} min: {scores}"
-            return run.tell(
-                Told(
-                    stage=self.name,
-                    done=told.step,
-                    total=told.steps,
-                    words=f"loss {told.losses['loss']:.4g}",
-                    seconds_left=told.seconds_left,
-                    line=line,
-                )
-            )
+            return run.tell(Told.training(self.name, told, f"loss {told.losses['loss']:.4g}", line))
 
         def validate(live: nn.Module) -> dict[str, float]:
             assert isinstance(live, Network)
