@@ -25,6 +25,7 @@ from grainwise.training.distillation import (
     nearer,
 )
 from grainwise.training.recipes import get_recipe
+from grainwise.training.seeds import PLANS, seed_of
 from grainwise.training.supernet import SupernetMethod, SupernetSettings
 from grainwise.training.teachers import Answer, ForeignTeacher, LessNoisy, NetworkTeacher, answer_of
 
@@ -259,7 +260,7 @@ def test_in_place_synergy_is_what_it_was_before_it_shared_its_contract(batch: Ba
     method = SupernetMethod(nets[0], subnets=subnets, seed=3)
     losses = method(batch, 7)
     net, space = nets[1], nets[1].space
-    plans = method.sampler.draw(subnets - 2, np.random.default_rng((3, 7)))
+    plans = method.sampler.draw(subnets - 2, np.random.default_rng(seed_of(3, 7, PLANS)))
     outputs = [net(batch.noisy, plan, sigma=batch.sigma) for plan in (space.widest, *plans)]
     formula = [F.l1_loss(outputs[0], batch.clean)]
     formula += [F.l1_loss(output, outputs[0].detach()) for output in outputs[1:]]

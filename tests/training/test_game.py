@@ -11,13 +11,17 @@ from torch import nn
 from grainwise.core.errors import Cancelled, InputError, TrainingError
 from grainwise.data.crops import Batch, NoisyCrops
 from grainwise.networks.danet import DANet
+from grainwise.networks.hyperres import HyperRes
 from grainwise.networks.vdnet import VDNet
 from grainwise.training.adversarial import blurred, gradient_penalty
+from grainwise.training.dds_stages import GATE_SEED
 from grainwise.training.game import GameMethod, GameSettings
+from grainwise.training.levels import LevelsMethod
 from grainwise.training.loop import LoopConfig, Progress, train
 from grainwise.training.mixup import MixUp
 from grainwise.training.optimizers import Clipping, InParts, optimizers_of, parts_of
 from grainwise.training.recipes import get_recipe
+from grainwise.training.seeds import GAME, MIXUP, PLANS, STREAMS, seed_of
 from grainwise.training.supernet import StagesSettings, SupernetMethod, VariationalSettings
 
 SMALL = GameSettings(generator_base=8, critic_base=8, subnets=3, jitter=8)
@@ -66,7 +70,8 @@ def test_a_turn_of_all_players_is_its_definition(large: Batch) -> None:
         restored = network(large.noisy, space.widest)
         expected = 1000 * (restored - large.clean).abs().mean() - 0.5 * critic(restored, large.noisy).mean()
         torch.testing.assert_close(losses["largest"].detach(), expected)
-        random = torch.Generator().manual_seed(int(np.random.SeedSequence((0, 2)).generate_state(1)[0]))
+        words = np.random.SeedSequence(seed_of(0, 2, GAME)).generate_state(1)
+        random = torch.Generator().manual_seed(int(words[0]))
         latent = torch.randn((2, 1, 128, 128), generator=random)
         shares = torch.rand(2, generator=random), torch.rand(2, generator=random)
         made = method.generator(large.clean, latent)
@@ -196,6 +201,34 @@ def test_a_mixed_batch_is_what_is_learned_from(data: NoisyCrops, network: nn.Mod
     mixed = SupernetMethod(network, subnets=2, mixup=MixUp(0.6), seed=3)(batch, 1)
     plain = SupernetMethod(network, subnets=2, seed=3)(MixUp(0.6)(batch, (3, 1)), 1)
     assert torch.equal(mixed["loss"], plain["loss"])
+
+
+def test_no_two_consumers_of_a_step_share_a_stream() -> None:
+    seeds = [(3, 7, rank) for rank in range(8)] + [seed_of(3, 7, purpose) for purpose in (PLANS, MIXUP, GAME)]
+    seeds += [(3, 8, 0), (4, 7, 0), (GATE_SEED, 3, 7, 0)]
+    assert len({float(np.random.default_rng(seed).random()) for seed in seeds}) == len(seeds)
+
+
+def test_a_run_does_not_go_on_with_other_draws(data: NoisyCrops, tmp_path: Path) -> None:
+    def stopped(method: nn.Module, out: Path) -> dict:
+        config = LoopConfig(steps=3, batch=2, crops=((0, 32),), warmup=0, precision="fp32", device="cpu")
+        with pytest.raises(Cancelled):
+            train(config, method, data, out, report=lambda told: told.step < 2)
+        state = torch.load(out / "checkpoint.pt", weights_only=True)
+        del state["streams"]  # as one that was written before
+        torch.save(state, out / "checkpoint.pt")
+        return {"config": config, "data": data, "out": out, "resume": True}
+
+    before = stopped(SupernetMethod(danet(), subnets=3), tmp_path / "drawn")
+    with pytest.raises(TrainingError, match="draws something else from its seed; go on with that version"):
+        train(method=SupernetMethod(danet(), subnets=3), **before)
+    for subnets in (1, 2):
+        before = stopped(SupernetMethod(danet(), subnets=subnets), tmp_path / str(subnets))
+        train(method=SupernetMethod(danet(), subnets=subnets), **before)
+    assert SMALL.build(danet(), seed=0).streams == STREAMS
+    assert SupernetMethod(danet(), subnets=2, mixup=MixUp(0.6)).streams == STREAMS
+    levels = HyperRes(blocks=1, stream=(16, 24, 32))
+    assert [LevelsMethod(levels, subnets=n).streams for n in (1, 3)] == [0, STREAMS]
 
 
 def test_limits_shrink_to_the_mean_norm_and_never_grow() -> None:

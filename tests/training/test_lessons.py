@@ -13,6 +13,7 @@ from grainwise.networks.vdnet import VDNet
 from grainwise.training.distances import charbonnier
 from grainwise.training.edges import edge_distance
 from grainwise.training.lessons import VariationalLesson
+from grainwise.training.seeds import PLANS, seed_of
 from grainwise.training.supernet import (
     StagesSettings,
     SupernetMethod,
@@ -31,7 +32,7 @@ def some_batch(size: int = 24) -> Batch:
 
 def plans_of(method: SupernetMethod, step: int) -> list:
     space = method.network.space
-    drawn = method.sampler.draw(method.subnets - 2, np.random.default_rng((method.seed, step)))
+    drawn = method.sampler.draw(method.subnets - 2, np.random.default_rng(seed_of(method.seed, step, PLANS)))
     return [space.widest, *drawn, space.narrowest]
 
 

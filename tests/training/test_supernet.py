@@ -12,6 +12,7 @@ from grainwise.data.crops import NoisyCrops
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.training.distances import DISTANCES
 from grainwise.training.samplers import PlanSampler
+from grainwise.training.seeds import PLANS, seed_of
 from grainwise.training.supernet import SupernetMethod, SupernetSettings
 
 
@@ -41,7 +42,7 @@ def test_each_learns_from_the_right_teacher(network: HalfUNet, data: NoisyCrops,
     batch = data.batch(32, 2, (0, 0))
     method = SupernetMethod(network, subnets=subnets, jitter=1, seed=3)
     losses = method(batch, step=7)
-    plans = method.sampler.draw(subnets - 2, np.random.default_rng((3, 7)))
+    plans = method.sampler.draw(subnets - 2, np.random.default_rng(seed_of(3, 7, PLANS)))
     space = network.space
     outputs = [network(batch.noisy, plan, sigma=batch.sigma) for plan in (space.widest, *plans)]
     smallest = network(batch.noisy, space.narrowest, sigma=batch.sigma)

@@ -20,6 +20,7 @@ from grainwise.networks.network import Network
 from grainwise.training.adversarial import CriticFunction, DualAdversarial
 from grainwise.training.lessons import PictureLesson, Prediction
 from grainwise.training.optimizers import Part
+from grainwise.training.seeds import GAME, STREAMS, seed_of
 from grainwise.training.supernet import Sandwich, SupernetMethod
 
 BETAS = (0.5, 0.9)
@@ -87,7 +88,8 @@ class GameMethod(SupernetMethod):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """``critic`` at every step, the others at every ``critic_steps``-th; ``loss`` is their sum."""
         device, count = batch.clean.device, len(batch.clean)
-        random = torch.Generator().manual_seed(int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0]))
+        words = np.random.SeedSequence(seed_of(self.seed, step, GAME)).generate_state(1)
+        random = torch.Generator().manual_seed(int(words[0]))
         latent = torch.randn((count, 1, *batch.clean.shape[2:]), generator=random).to(device)
         shares = (torch.rand(count, generator=random).to(device), torch.rand(count, generator=random).to(device))
         real = (batch.clean, batch.noisy)
@@ -101,6 +103,11 @@ class GameMethod(SupernetMethod):
             made = self.generator(batch.clean, latent)
             losses["generator"] = self.losses.generator_loss(frozen(self.critic), real, made)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+    @property
+    def streams(self) -> int:
+        """See `grainwise.training.seeds.Draws`: every step of the game draws."""
+        return STREAMS
 
     def parts(self) -> list[Part]:
         """R, G and P."""

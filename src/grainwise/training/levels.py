@@ -78,6 +78,11 @@ class LevelsMethod(nn.Module):
         losses = {f"level{index}": self._taught(part, step) for index, part in enumerate(by_level(batch))}
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
+    @property
+    def streams(self) -> int:
+        """See `grainwise.training.seeds.Draws`."""
+        return 0 if self.sandwich is None else self.sandwich.streams
+
     def _taught(self, part: Batch, step: int) -> Tensor:
         """The loss of the crops of one level."""
         if self.sandwich is not None:

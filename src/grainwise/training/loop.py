@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from grainwise.core.errors import Cancelled, InputError, TrainingError
 from grainwise.core.files import whole_file
 from grainwise.training.optimizers import Clipping, OptimizerName, optimizers_of, parts_of
+from grainwise.training.seeds import Draws
 
 CHECKPOINT = "checkpoint.pt"
 FREE_TO_CHANGE = ("checkpoint_every", "validate_every", "device")
@@ -312,11 +313,16 @@ class _Run:
         config = asdict(self.config)
         return {name: config[name] for name in config if name not in FREE_TO_CHANGE}
 
+    @property
+    def _streams(self) -> int:
+        return self.method.streams if isinstance(self.method, Draws) else 0
+
     def _save(self) -> None:
         if not self.accelerator.is_main_process:
             return
         state = {
             "config": self._fingerprint(),
+            "streams": self._streams,
             "method": self.method.state_dict(),
             "average": self.average,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -342,6 +348,11 @@ class _Run:
             what = ", ".join(f"{name}: {old} then, {new} now" for name, (old, new) in changed.items())
             raise TrainingError(
                 f"the run in {self.out} was started with other settings ({what}); resume it with its own"
+            )
+        if state.get("streams", 0) != self._streams:
+            raise TrainingError(
+                f"the run in {self.out} was started by a version that draws something else from its seed; go on with "
+                "that version, or start it anew in another folder"
             )
         _upgrade(state, self.clippings)
         if len(state["clippings"]) != len(self.clippings) or len(state["optimizers"]) != len(self.optimizers):

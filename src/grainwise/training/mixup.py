@@ -7,6 +7,7 @@ import torch
 
 from grainwise.core.errors import InputError
 from grainwise.data.crops import Batch
+from grainwise.training.seeds import MIXUP, seed_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class MixUp:
             raise InputError("pictures of several degradations are not mixed; leave mixup out")
         if seed[1] < self.start:
             return batch
-        generator = np.random.default_rng((*seed, 1))
+        generator = np.random.default_rng(seed_of(*seed, MIXUP))
         other = torch.from_numpy(generator.permutation(len(batch.clean))).to(batch.clean.device)
         share = torch.from_numpy(generator.beta(self.alpha, self.alpha, len(batch.clean)).astype(np.float32))
         share = share.to(batch.clean.device)

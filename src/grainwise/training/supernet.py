@@ -31,6 +31,7 @@ from grainwise.training.lessons import (
 from grainwise.training.mixup import MixUp
 from grainwise.training.optimizers import Part
 from grainwise.training.samplers import SamplerName, sampler_of
+from grainwise.training.seeds import PLANS, STREAMS, seed_of
 from grainwise.training.teachers import Answer, Ensemble, Largest, features_of, tapped
 from grainwise.training.variational import VariationalLoss
 
@@ -105,7 +106,7 @@ class SupernetMethod(nn.Module):
         space = self.network.space
         plans = {"largest": space.widest}
         if self.sampler is not None:
-            random = self.sampler.draw(self.subnets - 2, np.random.default_rng((self.seed, step)))
+            random = self.sampler.draw(self.subnets - 2, np.random.default_rng(seed_of(self.seed, step, PLANS)))
             plans |= {f"random{index}": plan for index, plan in enumerate(random)}
             plans["smallest"] = space.narrowest
         lessons = self.teaching.lessons(batch, step)
@@ -122,6 +123,11 @@ class SupernetMethod(nn.Module):
                 losses[name] = torch.stack([losses[name], *lessons.pulls(answer, batch.clean)]).sum()
             seniors.append(answer)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+    @property
+    def streams(self) -> int:
+        """See `grainwise.training.seeds.Draws`: two sub-networks are the ends, which are not drawn."""
+        return STREAMS if self.subnets > 2 or self.mixup is not None else 0
 
     def parts(self) -> list[Part]:
         """All as one; or the lesson's own weights apart, where they have a limit of their own."""
