@@ -40,6 +40,20 @@ def _blended(plane, kept, top, bottom, down, left, right, along, columns):
 
 
 @triton.jit  # type: ignore[untyped-decorator,unused-ignore]
+def _plane(start, batch, index, count, size):
+    """Where plane `index` of a picture begins, of `count` planes of `size` values each."""
+    return start + (batch.to(tl.int64) * count + index) * size
+
+
+@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
+def _tap(i, j, inside, height, width, tap: tl.constexpr, taps: tl.constexpr):
+    """Row and column that a tap of the kernel at (i, j) reads, and whether there is a pixel."""
+    row = i + (tap // 3 - 1 if taps == 9 else 0)
+    column = j + (tap % 3 - 1 if taps == 9 else 0)
+    return row, column, inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+
+
+@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
 def _forward_kernel(
     x,
     grid,
@@ -73,20 +87,18 @@ def _forward_kernel(
     kernels = channels // group
     kept = channel < channels
     cells_a_plane = rows * columns
-    first = grid + (batch.to(tl.int64) * (taps + offset) * kernels + channel // group) * cells_a_plane
-    picture = x + (batch.to(tl.int64) * channels + channel) * height * width
+    first = _plane(grid, batch, channel // group, (taps + offset) * kernels, cells_a_plane)
+    picture = _plane(x, batch, channel, channels, height * width)
     total = tl.zeros([block, side, side], tl.float32)
     for tap in tl.static_range(taps):
-        row = i + (tap // 3 - 1 if taps == 9 else 0)
-        column = j + (tap % 3 - 1 if taps == 9 else 0)
-        read = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        row, column, read = _tap(i, j, inside, height, width, tap, taps)
         value = tl.load(picture + row * width + column, mask=read, other=0.0).to(tl.float32)
         plane = first + tap * kernels * cells_a_plane
         total += value * _blended(plane, kept, top, bottom, down, left, right, along, columns)
     if offset:
         plane = first + taps * kernels * cells_a_plane
         total += _blended(plane, kept, top, bottom, down, left, right, along, columns)
-    out = y + (batch.to(tl.int64) * channels + channel) * height * width + i * width + j
+    out = _plane(y, batch, channel, channels, height * width) + i * width + j
     tl.store(out, total.to(y.dtype.element_ty), mask=inside)
 
 
@@ -115,19 +127,17 @@ def _input_kernel(
     inside = (channel < channels) & (i < height) & (j < width)
     kernels = channels // group
     cells_a_plane = rows * columns
-    first = grid + (batch.to(tl.int64) * (taps + offset) * kernels + channel // group) * cells_a_plane
-    slopes = dy + (batch.to(tl.int64) * channels + channel) * height * width
+    first = _plane(grid, batch, channel // group, (taps + offset) * kernels, cells_a_plane)
+    slopes = _plane(dy, batch, channel, channels, height * width)
     total = tl.zeros([block, side, side], tl.float32)
     for tap in tl.static_range(taps):
-        row = i - (tap // 3 - 1 if taps == 9 else 0)
-        column = j - (tap % 3 - 1 if taps == 9 else 0)
-        read = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        row, column, read = _tap(i, j, inside, height, width, taps - 1 - tap, taps)
         top, bottom, down = _between(row, stride, rows)
         left, right, along = _between(column, stride, columns)
         slope = tl.load(slopes + row * width + column, mask=read, other=0.0).to(tl.float32)
         plane = first + tap * kernels * cells_a_plane
         total += slope * _blended(plane, read, top, bottom, down, left, right, along, columns)
-    out = dx + (batch.to(tl.int64) * channels + channel) * height * width + i * width + j
+    out = _plane(dx, batch, channel, channels, height * width) + i * width + j
     tl.store(out, total.to(dx.dtype.element_ty), mask=inside)
 
 
@@ -163,19 +173,18 @@ def _grid_kernel(
     weight = tl.where(top == cell_row, 1 - down, 0.0) + tl.where(bottom == cell_row, down, 0.0)
     weight = weight * (tl.where(left == cell_column, 1 - along, 0.0) + tl.where(right == cell_column, along, 0.0))
     cells_a_plane = rows * columns
-    first = dgrid + (batch.to(tl.int64) * (taps + offset) * kernels + kernel) * cells_a_plane
+    first = _plane(dgrid, batch, kernel, (taps + offset) * kernels, cells_a_plane)
     first += cell_row * columns + cell_column
     for tap in tl.static_range(taps + offset):
         total = tl.zeros([block], tl.float32)
         for member in tl.static_range(group):
             channel = (kernel * group + member)[:, None, None]
-            map_start = (batch.to(tl.int64) * channels + channel) * height * width
-            value = weight * tl.load(dy + map_start + i * width + j, mask=inside, other=0.0).to(tl.float32)
+            slopes = _plane(dy, batch, channel, channels, height * width)
+            value = weight * tl.load(slopes + i * width + j, mask=inside, other=0.0).to(tl.float32)
             if tap < taps:
-                row = i + (tap // 3 - 1 if taps == 9 else 0)
-                column = j + (tap % 3 - 1 if taps == 9 else 0)
-                read = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-                value = value * tl.load(x + map_start + row * width + column, mask=read, other=0.0).to(tl.float32)
+                row, column, read = _tap(i, j, inside, height, width, tap, taps)
+                picture = _plane(x, batch, channel, channels, height * width)
+                value = value * tl.load(picture + row * width + column, mask=read, other=0.0).to(tl.float32)
             total += tl.sum(tl.sum(value, 2), 1)
         tl.store(first + tap * kernels * cells_a_plane, total.to(dgrid.dtype.element_ty), mask=kernel < kernels)
 
