@@ -7,7 +7,7 @@ is handed to it as one `Run`.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -76,6 +76,8 @@ class Run:
         command: the command line that made the run, for the cards.
         commit: the commit of now; an earlier start of the run counts more.
         tell: see `Tell`.
+        begin: called by a stage when it has all that it needs; `run_stages` writes down then that it starts, and with what
+            settings, so that a run that is refused leaves nothing behind.
     """
 
     recipe: "Recipe"
@@ -85,6 +87,7 @@ class Run:
     command: str
     commit: str
     tell: Tell
+    begin: Callable[["Stage"], object] = lambda _: None
 
     @cached_property
     def corpora(self) -> tuple[Corpus, Corpus]:
@@ -94,15 +97,6 @@ class Run:
     def folder(self, stage: str) -> Path:
         """The folder of a stage: that of the run where it is the only one."""
         return self.out if len(self.recipe.stages) == 1 else self.out / stage
-
-    def begin(self, stage: "Stage") -> None:
-        """Write down that a stage starts, and with what settings; what is refused before leaves nothing behind."""
-        if not is_main():
-            return
-        with whole_file(self.out / COMMIT) as temporary:
-            temporary.write_text(self.commit + "\n")
-        if not (begun(stage, self.folder(stage.name)) and path_of(self.out, stage).exists()):
-            keep(self.out, self.recipe, stage)
 
     def held_out(self, *, size: int, count: int) -> HeldOut:
         """``count`` crops of ``size`` pixels a side of the pictures held out."""
@@ -303,12 +297,23 @@ def run_stages(stages: Sequence[Stage], run: Run, *, resume: bool) -> None:
     """
     _check(stages, run, resume=resume)
     run = replace(run, commit=_first_commit(run))
+    run = replace(run, begin=partial(_write_down, run))
     for stage in stages:
         folder = run.folder(stage.name)
         if _done(stage, folder):
             run.tell(Told(stage=stage.name, done=1, total=1, words="done", line=f"{stage.name}: done before"))
             continue
         stage.go(run, folder, resume=resume and stage.started(folder))
+
+
+def _write_down(run: Run, stage: Stage) -> None:
+    """Keep the commit of the run and the settings of a stage that starts."""
+    if not is_main():
+        return
+    with whole_file(run.out / COMMIT) as temporary:
+        temporary.write_text(run.commit + "\n")
+    if not (begun(stage, run.folder(stage.name)) and path_of(run.out, stage).exists()):
+        keep(run.out, run.recipe, stage)
 
 
 def _first_commit(run: Run) -> str:
