@@ -1,210 +1,212 @@
-"""What a width that differs from cell to cell gains at equal MACs/px, and what it costs in seconds.
+"""Where a budget is better spent than evenly: between the cells of a picture, between its tiles, between pictures.
 
-    python benchmarks/adaptive.py --data ../shared/data/test/cbsd68 ../shared/data/test/kodak24 --limit 24
+    python benchmarks/adaptive.py --test ../shared/data/test --free ../shared/data/train-free --parts cells pictures
 
-Each budget is spent four ways: one plan everywhere (the cost between two plans is interpolated), a route by the shipped
-predictor, by an oracle that knows the errors, and by chance. Writes docs/results/adaptive.md and .json.
+`--test` holds cbsd68, kodak24 and kodak-full, `--free` the pictures of which the shipped weights learned all but one in 24;
+what of these few is large counts as a fourth set. Tables of errors are kept in `--tables` and not made twice. Each part
+writes its numbers to docs/results/adaptive.json, and docs/results/adaptive.md is written anew from all of it.
 """
 
 import argparse
 import json
-import math
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from adaptive_cells import cells_part
+from adaptive_pictures import Prices, Told, compare, reading_seconds, scored, seconds_of, tiles, with_price
+from adaptive_report import report
+from adaptive_routers import Router, Units, fit_gains, fit_gates, losses_of, together, units
+from adaptive_tables import CAMERA, CELL, Answerer, Table, learning_crops, mark_of, noisy_pictures, table_of
 
 from grainwise.cli.restorers import pictures_in
 from grainwise.core.commit import current_commit
 from grainwise.core.files import whole_file
 from grainwise.evaluation.environment import environment
-from grainwise.evaluation.measure import unit_picture
-from grainwise.evaluation.protocol import RGB_U8
-from grainwise.networks.checkpoint import load_weights
-from grainwise.networks.gain_predictor import GainPredictor
+from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.routed import CELL, RoutedHalfUNet
+from grainwise.networks.router_files import save_router
 from grainwise.runtime.machine import tune_allocator
-from grainwise.runtime.routing import allocate
 
-Floats = np.ndarray
-BUDGETS = (0.15, 0.3, 0.5, 0.7, 0.85)
-"""Where the budgets lie between the cheapest and the dearest plan of a family, along the logarithm of the cost."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One noise level and budget: dB, mean over the pictures; ``cost`` is what the routes cost, in MACs/px."""
-
-    sigma: int
-    budget: float
-    cost: float
-    uniform: float
-    predicted: float
-    oracle: float
-    chance: float
-
-
-def cell_sums(error: Floats) -> Floats:
-    """Squared errors [H, W] summed over cells."""
-    rows, columns = (np.arange(0, length, CELL) for length in error.shape)
-    sums: Floats = np.add.reduceat(np.add.reduceat(error, rows, 0), columns, 1)
-    return sums
+PLANS = (
+    "level0=16,level1=32,level2=48",
+    "level0=32,level1=40,level2=48",
+    "level0=48,level1=48,level2=48",
+    "level0=64,level1=48,level2=80",
+    "level0=64,level1=80,level2=112",
+)
+"""Five of the plans that the weights recommend. Of the others none is above the line between these, over the logarithm of the
+cost, by more than 0.012 dB on the held-out crops of the card."""
+BUDGETS = (18.7e3, 29608, 41.2e3, 57276, 93312)
+"""The costs of the three middle plans, and two between plans."""
+NOT_IN_DECIBELS = ("gate", "chance")
+KINDS = ("10", "25", "50", CAMERA)
+MIXED = ("cbsd68", "kodak24", "large")
+TILED = ("large", "kodak-full")
+HELD_OUT = ("large", "small")
+SIDES = (8, 4, 2, 1)
+"""Sides of tiles in cells."""
+CHOSEN = "texture and tap"
+"""What the router reads that the verdicts speak of; chosen by halves of the crops that it learns from."""
 
 
-def squared_error(output: Tensor, clean: Tensor) -> Floats:
-    """Per pixel, mean over the channels, of the output rounded to 8 bits; in image units squared."""
-    rounded = (output.clamp(0, 1) * 255).round() / 255
-    result: Floats = (rounded - clean).square().mean(1)[0].double().numpy()
-    return result
+def about() -> dict[str, Any]:
+    """Where and from what a part was measured."""
+    return {"commit": current_commit(), "cpu": environment().cpu, "threads": torch.get_num_threads()}
 
 
-def psnr(error: float) -> float:
-    """dB of a mean squared error in image units."""
-    return -10 * math.log10(error)
+class Pictures:
+    """The part that routes pictures and tiles.
 
+    Args:
+        args: of the command line.
+        weights: whose plans are routed.
+    """
 
-class Family:
-    """One family of plans: the routed network, and the plain ones."""
+    def __init__(self, args: argparse.Namespace, weights: Weights) -> None:
+        network = weights.network
+        assert isinstance(network, HalfUNet)
+        self.args, self.network = args, network
+        self.plans = [network.space.parse(plan) for plan in PLANS]
+        self.costs = np.array([network.macs_per_pixel(plan) for plan in self.plans])
+        self.dtype = getattr(torch, args.dtype)
+        self.answerer = Answerer(network, self.plans, self.dtype)
+        self.weights = f"{args.model} {weights.card.commit}"
 
-    def __init__(self, network: HalfUNet, plans: list) -> None:
-        self.plans = plans
-        self.plain = [network.extract(plan) for plan in plans]
-        self.routed = RoutedHalfUNet(network, plans)
-        self.costs = np.array([network.macs_per_pixel(plan) for plan in plans])
-
-
-def measure(
-    family: Family, index: int, predictor: GainPredictor, pictures: list[tuple[str, Floats]], sigma: int
-) -> list[Row]:
-    """Every budget of a family at one noise level."""
-    budgets = np.exp(np.log(family.costs[0]) + np.array(BUDGETS) * np.log(family.costs[-1] / family.costs[0]))
-    uniform, spent = [], []
-    scores: dict[str, list[list[float]]] = {kind: [] for kind in ("predicted", "oracle", "chance")}
-    level = torch.tensor([sigma / 255])
-    generator = np.random.default_rng(0)
-    for name, picture in pictures:
-        unit = unit_picture(picture, name)
-        noisy_pixels = RGB_U8.noisy(unit, sigma / 255)
-        noisy, clean = (
-            torch.from_numpy(np.ascontiguousarray(part, np.float32)).permute(2, 0, 1)[None]
-            for part in (noisy_pixels, unit)
+    def table(self, kind: str) -> Table:
+        """The table of one noise, or that of the crops to learn from."""
+        args = self.args
+        learning = kind == "learning"
+        what = [kind, args.crops if learning else args.limit]
+        mark, path = mark_of(self.weights, self.plans, self.dtype, what), args.tables / f"{kind}.npz"
+        held = Table.load(path, mark)
+        if held is not None:
+            return held
+        folders = [args.test / name for name in ("cbsd68", "kodak24", "kodak-full")]
+        pictures = (
+            learning_crops(args.free, args.cache, args.crops)
+            if learning
+            else noisy_pictures(folders, args.free, kind, args.limit)
         )
-        outputs = [squared_error(plain(noisy, sigma=level), clean) for plain in family.plain]
-        errors = np.stack([cell_sums(output) for output in outputs])
-        areas = cell_sums(np.ones_like(outputs[0]))
-        uniform.append([psnr(output.mean()) for output in outputs])
-        guess = predictor(noisy, level)[index].numpy()
-        truth = errors / areas
-        found: dict[str, list[float]] = {kind: [] for kind in scores}
-        for budget in budgets:
-            told = {"predicted": guess, "oracle": truth, "chance": generator.random(truth.shape) * np.ptp(truth)}
-            for kind, what in told.items():
-                route = allocate(what, family.costs, float(budget), areas)
-                restored = family.routed(noisy, torch.from_numpy(route.route), sigma=level)
-                found[kind].append(psnr(squared_error(restored, clean).mean()))
-                if kind == "predicted":
-                    spent.append(route.cost)
-        for kind, values in found.items():
-            scores[kind].append(values)
-    costs = np.array(spent).reshape(len(pictures), -1)
-    curve = np.array(uniform)
-    rows = []
-    for position, budget in enumerate(budgets):
-        same = [
-            float(np.interp(np.log(costs[n, position]), np.log(family.costs), curve[n])) for n in range(len(pictures))
-        ]
-        of = {kind: float(np.mean([values[position] for values in scores[kind]])) for kind in scores}
-        rows.append(Row(sigma, float(budget), float(costs[:, position].mean()), float(np.mean(same)), **of))
-    return rows
+        made = table_of(self.answerer, pictures, lambda done: print(f"{kind}: {done}", flush=True))
+        made.save(path, mark)
+        return made
+
+    def run(self) -> dict[str, Any]:
+        """All numbers of the part, as JSON values."""
+        learned = units(self.table("learning"))
+        tables = {kind: self.table(kind) for kind in KINDS}
+        prices = Prices(self.costs, seconds_of(self.answerer.plain), reading_seconds(self.network))
+        fitted = fit_gains(learned, PLANS, self.network.space.narrowest["level0"])
+        routers = {f"gain, {name}": losses_of(router) for name, router in fitted.items()}
+        gates = fit_gates(learned, PLANS, self.costs, BUDGETS)
+        gate = {budget: losses_of(router) for budget, router in gates.items()}
+        told = told_by(routers, gate)
+        sets = {kind: units(table, sets=MIXED) for kind, table in tables.items()}
+        white = together([sets[kind] for kind in KINDS if kind != CAMERA])
+        own = [units(tables[kind], sets=HELD_OUT) for kind in KINDS if kind != CAMERA]
+        sets |= {"white": white, "mixed": together([white, sets[CAMERA]]), "held out, white": together(own)}
+        if self.args.router is not None:
+            save_router(self.args.router, fitted[CHOSEN], self.network)
+        return {
+            "about": {**about(), "dtype": self.args.dtype, "crops": self.args.crops, "limit": self.args.limit},
+            "plans": list(PLANS),
+            "costs": self.costs.tolist(),
+            "seconds": prices.seconds.tolist(),
+            "reading": prices.reading,
+            "learned": {"count": len(learned), "gain": learned.gains.mean(0).tolist()},
+            "sets": {name: self.one_set(known, told, prices) for name, known in sets.items()},
+            "apart": self.apart(learned, sets, routers[f"gain, {CHOSEN}"], gate, prices),
+            "tiles": self.tiles(tables, told, prices),
+        }
+
+    def one_set(self, known: Units, told: dict[str, Told], prices: Prices) -> dict[str, Any]:
+        """Both objectives over the pictures of a set."""
+        in_decibels = {name: one for name, one in told.items() if name not in NOT_IN_DECIBELS}
+        return {
+            "count": len(known),
+            "psnr": known.psnr.mean(0).tolist(),
+            "spread": float(known.gains[:, -1].std()),
+            "scores": {
+                objective: [asdict(score) for score in compare(known, which, prices, BUDGETS, objective=objective)]
+                for objective, which in (("psnr", told), ("error", in_decibels))
+            },
+        }
+
+    def apart(
+        self, learned: Units, sets: dict[str, Units], router: Router, gate: dict[float, Router], prices: Prices
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Each picture by itself, at the price that keeps the budget on the learned crops (for a gate: its calibration)."""
+        return {
+            name: [
+                asdict(scored(kind, known, route, prices, budget))
+                for budget in BUDGETS
+                for kind, one in (("gain", router), ("gate", gate[budget]))
+                for route in [with_price(one, learned, known, self.costs, budget)]
+            ]
+            for name, known in sets.items()
+        }
+
+    def tiles(self, tables: dict[str, Table], told: dict[str, Told], prices: Prices) -> dict[str, Any]:
+        """By noise and side in pixels."""
+        wanted = {name: one for name, one in told.items() if name in ("oracle", f"gain, {CHOSEN}")}
+        return {
+            kind: {
+                str(side * CELL): [
+                    asdict(score) for score in tiles(units(table, side=side, sets=TILED), wanted, prices, BUDGETS)
+                ]
+                for side in SIDES
+            }
+            for kind, table in tables.items()
+        }
 
 
-def seconds(run: Callable[[], object], repeats: int = 5) -> float:
-    """Median wall-clock of a call, after one for warming up."""
-    run()
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken))
-
-
-def overhead(family: Family, predictor: GainPredictor) -> dict[str, float]:
-    """Seconds on one picture of 1024x1024: each plan plain and routed, mixed by blocks of cells, and the prediction."""
-    x, level = torch.rand(1, 3, 1024, 1024), torch.tensor([0.1])
-    cells = 1024 // CELL
-    plain = [seconds(lambda net=net: net(x, sigma=level)) for net in family.plain]  # type: ignore[misc]
-    routed = [
-        seconds(lambda i=i: family.routed(x, torch.full((cells, cells), i), sigma=level))  # type: ignore[misc]
-        for i in range(len(plain))
-    ]
-    blocks = torch.randint(len(plain), (4, 4), generator=torch.Generator().manual_seed(0))
-    mixed = blocks.repeat_interleave(cells // 4, 0).repeat_interleave(cells // 4, 1)
-    expected = float(np.mean([plain[int(i)] for i in mixed.flatten()]))
-    taken = seconds(lambda: family.routed(x, mixed, sigma=level))
-    guess = seconds(lambda: predictor(x, level))
-    return {
-        "routed_over_plain_narrowest": routed[0] / plain[0],
-        "routed_over_plain_widest": routed[-1] / plain[-1],
-        "mixed_over_mean_of_plain": taken / expected,
-        "prediction_over_mean_of_plain": guess / expected,
-    }
+def told_by(routers: dict[str, Router], gate: dict[float, Router]) -> dict[str, Told]:
+    """Every way to spend a budget, by name."""
+    draws = np.random.default_rng(0)
+    told: dict[str, Told] = {"oracle": lambda known, _: -known.psnr}
+    for name, router in routers.items():
+        told[name] = lambda known, _, one=router: one(known)  # type: ignore[misc]
+    told["gate"] = lambda known, budget: gate[budget](known)
+    told["chance"] = lambda known, _: draws.random(known.mse.shape)
+    return told
 
 
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--free", type=Path, required=True)
+    parser.add_argument("--parts", nargs="*", choices=("cells", "pictures"), default=["cells", "pictures"])
     parser.add_argument("--model", default="default")
-    parser.add_argument("--limit", type=int, default=24, help="pictures of each folder")
-    parser.add_argument("--sigmas", type=int, nargs="+", default=[10, 25, 50])
+    parser.add_argument("--limit", type=int, help="pictures of each folder; cells: 6 where it is not given")
+    parser.add_argument("--sigmas", type=int, nargs="+", default=[10, 25, 50], help="of the cells")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the pictures")
+    parser.add_argument("--crops", type=int, default=3200, help="that the routers of pictures learn from")
+    parser.add_argument("--tables", type=Path, default=Path("runs/adaptive"))
+    parser.add_argument("--cache", type=Path, default=Path(".cache/corpus"))
+    parser.add_argument("--router", type=Path, help="write the fitted router to this file")
     parser.add_argument("--out", type=Path, default=Path("docs/results/adaptive"))
     args = parser.parse_args()
     tune_allocator()
     weights = load_weights(args.model)
-    predictor, network = weights.predictor, weights.network
-    if predictor is None or not isinstance(network, HalfUNet):
+    if weights.predictor is None or not isinstance(weights.network, HalfUNet):
         parser.error(f"{args.model} holds no gain predictor")
-    pictures = [entry for folder in args.data for entry in pictures_in(folder, args.limit)]
-    families = [Family(network, plans) for plans in predictor.plans(network.space)]
-    with torch.inference_mode():
-        speed = overhead(families[len(families) // 2], predictor)
-        tables = [
-            [row for sigma in args.sigmas for row in measure(family, index, predictor, pictures, sigma)]
-            for index, family in enumerate(families)
-        ]
-    lines = [
-        "# Width that differs from cell to cell\n",
-        f"`python benchmarks/adaptive.py --data {' '.join(path.name for path in args.data)} --limit {args.limit}`, "
-        f"commit {current_commit()}, {environment().cpu}, {torch.get_num_threads()} threads, float32, "
-        f'{len(pictures)} pictures, protocol rgb-u8, level told. dB; "uniform" is one plan everywhere at the same MACs/px '
-        "(interpolated along the logarithm of the cost).\n",
-    ]
-    for family, rows in zip(families, tables, strict=True):
-        lines += [
-            f"## {family.plans[0]} to {family.plans[-1]}\n",
-            "| sigma | K MACs/px | uniform | predicted | gain | oracle | gain | by chance |",
-            "|---:|---:|---:|---:|---:|---:|---:|---:|",
-            *(
-                f"| {r.sigma} | {r.cost / 1e3:.1f} | {r.uniform:.3f} | {r.predicted:.3f} | {r.predicted - r.uniform:+.3f} "
-                f"| {r.oracle:.3f} | {r.oracle - r.uniform:+.3f} | {r.chance - r.uniform:+.3f} |"
-                for r in rows
-            ),
-            "",
-        ]
-    lines += ["## Seconds\n", *(f"- {name.replace('_', ' ')}: {value:.2f}" for name, value in speed.items()), ""]
-    for suffix, text in (
-        (".md", "\n".join(lines)),
-        (".json", json.dumps({"speed": speed, "tables": [[asdict(r) for r in rows] for rows in tables]}, indent=1)),
-    ):
+    kept = args.out.with_suffix(".json")
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    if "cells" in args.parts:
+        limit = args.limit or 6
+        pictures = [entry for name in ("cbsd68", "kodak24") for entry in pictures_in(args.test / name, limit)]
+        told = cells_part(weights.network, weights.predictor, pictures, args.sigmas)
+        found["cells"] = {"about": {**about(), "pictures": len(pictures)}, **told}
+    if "pictures" in args.parts:
+        found["pictures"] = Pictures(args, weights).run()
+    for suffix, text in ((".json", json.dumps(found, indent=1) + "\n"), (".md", report(found))):
         with whole_file(args.out.with_suffix(suffix)) as temporary:
             temporary.write_text(text)
-    print("\n".join(lines))
+    print(report(found))
 
 
 if __name__ == "__main__":
