@@ -182,8 +182,8 @@ CASES: dict[str, tuple[Case, str]] = {
         lambda p: ["evaluate", "--data", picture(p).parent, "--noise", "gaussian:5", "--model", level_model(p, "upscale")],
         "run it by grainwise upscale",
     ),
-    "an upscaler to export": (
-        lambda p: ["export", level_model(p, "upscale"), "--format", "onnx", "-o", p / "m.onnx"], "only denoisers"
+    "an upscaler to export without a scale": (
+        lambda p: ["export", level_model(p, "upscale"), "--format", "onnx", "-o", p / "m.onnx"], "a level from 1.5 to 6"
     ),
     "dejpeg with a quality of 0": (lambda p: level(p, "dejpeg", "--quality", "0"), "--quality"),
     "dejpeg of text": (
@@ -197,7 +197,7 @@ CASES: dict[str, tuple[Case, str]] = {
     ),
     "estimate of an unknown task": (lambda p: ["estimate", picture(p), "--task", "jpeg"], "Did you mean dejpeg"),
     "estimate by a network": (
-        lambda p: ["estimate", picture(p), "--estimator", level_model(p, "dejpeg")], "holds a network"
+        lambda p: ["estimate", picture(p), "--estimator", level_model(p, "dejpeg")], "holds no level estimator"
     ),
     "scale of a stamp": (lambda p: ["estimate", picture(p), "--task", "sr"], "at least 48"),
     "no output": (lambda p: ["denoise", picture(p)], "--out"),

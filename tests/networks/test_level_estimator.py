@@ -109,12 +109,12 @@ def test_a_file_restores_it(tmp_path: Path) -> None:
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     save_estimator(tmp_path / "e.safetensors", small(), CARD)
-    with pytest.raises(WeightsError, match="holds a level estimator"):
+    with pytest.raises(WeightsError, match="estimates levels"):
         load_weights(tmp_path / "e.safetensors")
     net = HalfUNet(widths=((16,), (16,)), blocks=(1, 1))
     card = Card(**{**{f: getattr(CARD, f) for f in CARD.__slots__}, "plans": (MeasuredPlan("level0=16,level1=16", 1),)})
     save_weights(tmp_path / "n.safetensors", net, card)
-    with pytest.raises(WeightsError, match="not a level estimator"):
+    with pytest.raises(WeightsError, match="holds no level estimator"):
         load_estimator(tmp_path / "n.safetensors")
     with pytest.raises(WeightsError, match="there is no weights file"):
         load_estimator(tmp_path / "none.safetensors")

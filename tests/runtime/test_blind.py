@@ -87,7 +87,7 @@ def test_files_with_and_without_a_gate_are_told_apart(saved: Path) -> None:
         load_gated(without)
     with pytest.raises(WeightsError, match="there is no weights file"):
         load_gated(saved / "none.safetensors")
-    with pytest.raises(WeightsError, match="not a level estimator"):
+    with pytest.raises(WeightsError, match="holds no level estimator"):
         load_estimator(with_gate)
 
 
