@@ -55,6 +55,14 @@ def test_clipped_and_still_parts_are_left_out():
     assert np.abs(features([framed], 3, 0.02) - features([picture], 3, 0.02)).max() < 0.5
 
 
+@pytest.mark.parametrize("side", [48, 64, 100])
+def test_a_picture_that_is_still_at_a_coarser_scale_has_all_features(side):
+    checks = np.indices((side, side)).sum(0) % 2
+    seen = features([np.repeat((100 + 4 * checks)[:, :, None] / 255, 3, 2).astype(np.float32)], 3, 0.0)
+    assert seen.shape == (FEATURES,)
+    assert np.isfinite(seen).all()
+
+
 @pytest.mark.parametrize("crops", [[], [np.zeros((7, 64, 3), np.float32)], [np.zeros((64, 64, 4), np.float32)]])
 def test_other_crops_are_refused(crops):
     with pytest.raises(InputError, match="at least 8 pixels"):

@@ -87,7 +87,7 @@ def _patches(crops: Sequence[Array], stride: int) -> Array:
     clipped = ((patches <= _BLACK) | (patches >= _WHITE)).mean((1, 2))
     patches = patches[clipped <= max(0.05, float(np.quantile(clipped, 0.2)))]
     still = np.ptp(patches.reshape(len(patches), -1, PATCH**2), axis=2).max(1) < 1e-4
-    if (~still).sum() >= len(patches) // 100:
+    if (~still).sum() >= max(1, len(patches) // 100):
         patches = patches[~still]
     return np.repeat(patches, 3, 1) if patches.shape[1] == 1 else patches
 
