@@ -7,7 +7,7 @@ import torch
 from grainwise import Denoiser
 from grainwise.data.camera import Camera, photograph
 from grainwise.runtime.noise_level import estimate_noise, measure_white
-from grainwise.runtime.noise_reading import LEAST_SIDE, read_level
+from grainwise.runtime.noise_reading import LEAST_SIDE, read_level, seen_in
 from grainwise.runtime.noise_sample import sample_of
 
 
@@ -54,6 +54,27 @@ def test_which_level_counts(white, says, told):
 def test_small_pictures_are_not_read():
     sample = sample_of(eight_bit(scene(80))[: LEAST_SIDE - 1])
     assert read_level(sample, 0.01, Says(50)) == 0.01
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_deeper_pictures_are_seen_as_those_of_8_bits(dtype):
+    shallow = eight_bit(scene())
+    between = 0.4 * np.random.default_rng(0).uniform(-1, 1, shallow.shape)
+    deep = np.clip((shallow + between) / 255, 0, 1)
+    deep = np.rint(65535 * deep).astype(np.uint16) if dtype is np.uint16 else deep.astype(np.float32)
+    rounded, seen = seen_in(sample_of(shallow), 0.01), seen_in(sample_of(deep), 0.01)
+    np.testing.assert_allclose(seen[:-1], rounded[:-1], atol=1e-4)
+    unmeasurable = seen_in(sample_of(deep), 0.0)[-1]
+    assert 2**unmeasurable == pytest.approx(1 / np.sqrt(12) + 0.01, rel=1e-3)
+
+
+def test_a_soft_clean_picture_is_read_alike_at_every_depth():
+    x = torch.from_numpy(np.random.default_rng(1).random((1, 3, 320, 320), np.float32))
+    for _ in range(3):
+        x = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (3, 3, 3, 3), mode="reflect"), 7, 1)
+    soft = (0.5 + 4 * (x[0].permute(1, 2, 0).numpy() - 0.5)).clip(0.05, 0.95)
+    levels = [estimate_noise(made).sigma for made in (eight_bit(soft), np.rint(65535 * soft).astype(np.uint16))]
+    assert levels[1] == pytest.approx(levels[0], rel=0.1, abs=0.4 / 255)
 
 
 def camera_pair() -> tuple[np.ndarray, np.ndarray]:

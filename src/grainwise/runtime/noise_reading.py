@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from grainwise.networks.checkpoint import load_noise_reader
 from grainwise.networks.noise_reader import Array, NoiseReader, features
@@ -21,6 +22,8 @@ _APART: Final = 1.3
 """Levels that differ by less are the same."""
 _LEAST_READ: Final = 1 / 255
 """Smoothed noise that asks for less is none."""
+_ROUNDING: Final = 1 / 255 / math.sqrt(12)
+"""Standard deviation of what rounding to 8 bits adds."""
 
 
 @functools.cache
@@ -30,10 +33,22 @@ def shipped_reader() -> NoiseReader:
 
 
 def seen_in(sample: NoiseSample, white: float) -> Array:
-    """What a reader sees of a picture whose noise, were it white, would be of level ``white``."""
-    depth = np.float32(white_of(sample.crops[0].dtype))
+    """What a reader sees of a picture whose noise, were it white, would be of level ``white``, image units.
+
+    Readers learn from pictures of 8 bits, whose rounding is the least noise that there is; so deeper ones are rounded too.
+    """
     crops = sample.crops[:: math.ceil(len(sample.crops) / _MOST_CROPS)]
-    return features([crop.astype(np.float32) / depth for crop in crops], sample.stride, white)
+    if crops[0].dtype != np.uint8:
+        white = math.hypot(white, _ROUNDING)
+    return features([_of_8_bits(crop) for crop in crops], sample.stride, white)
+
+
+def _of_8_bits(crop: NDArray[np.generic]) -> Array:
+    """[H, W, C] in image units, rounded to 255ths."""
+    unit = crop.astype(np.float32) / np.float32(white_of(crop.dtype))
+    if crop.dtype != np.uint8:
+        unit = np.rint(unit.clip(0, 1) * np.float32(255)) / np.float32(255)
+    return unit.astype(np.float32, copy=False)
 
 
 def read_level(sample: NoiseSample, white: float, reader: NoiseReader | None = None) -> float:
