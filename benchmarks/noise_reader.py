@@ -1,11 +1,12 @@
 """How well the level is told where noise is not white: fit the reader, and score what the denoiser makes of its levels.
 
-    python benchmarks/noise_reader.py --fit ../shared/data/train-free --out src/grainwise/weights/noise-reader.safetensors
+    python benchmarks/noise_reader.py --fit ../shared/data/train-free --crops 5000 --out noise-reader.safetensors
     python benchmarks/noise_reader.py --data ../shared/data
 
-The first fits the reader that ships to degraded crops of free pictures, about half an hour on one core. The second writes
-docs/results/noise-reader.md and .json: real pairs as they came, restored at the measured level (of white noise), at the level
-that is read, and at the best of several levels; and what blind restoring does to pictures without noise.
+The first fits the reader that ships to degraded crops of free pictures, about half an hour on one core; what it learns
+from is what the narrowest plan makes of them. The second writes docs/results/noise-reader.md and .json: real pairs as they
+came, restored at the measured level (of white noise), at the level that is read, and at the best of several levels; and what
+blind restoring does to pictures without noise.
 """
 
 import argparse

@@ -55,7 +55,7 @@ def features(crops: Sequence[Array], stride: int, white: float) -> Array:
 
     Args:
         crops: parts of the picture, [H, W, 1 or 3] in image units, at least 8 pixels a side.
-        stride: pixels from one patch to the next, both ways; at most 4,096 patches are looked at.
+        stride: pixels from one patch to the next, both ways; about 4,096 patches are looked at, however many there are.
         white: an estimate for white noise, image units.
 
     Returns:

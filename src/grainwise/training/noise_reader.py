@@ -46,7 +46,7 @@ class Readings:
         kinds: the kind of each.
         seen: features, [n, FEATURES].
         regrets: dB behind the best level, at each of `LEVELS`, [n, levels].
-        held_out: which crops are of pictures that nothing is fitted to, [n].
+        held_out: which crops are of pictures that the reader is not fitted to, [n]; the denoiser may have learned from them.
     """
 
     kinds: tuple[str, ...]
