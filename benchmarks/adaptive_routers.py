@@ -157,6 +157,10 @@ def along(values: Floats, costs: Floats, cost: float) -> Floats:
 
 
 def saved(score: float, curve: Floats, costs: Floats, cost: float) -> float:
-    """By how much cheaper than one plan for all a route is that scores ``score`` at ``cost``; at most against the dearest."""
-    rising = np.maximum.accumulate(curve)
-    return 1 - cost / float(np.exp(np.interp(score, rising, np.log(costs))))
+    """By how much cheaper than one plan for all a route is that scores ``score`` at ``cost``.
+
+    That plan is the cheapest that scores as much, between two plans as in `along`; where none does, the best one, and where the
+    cheapest scores more, the cheapest.
+    """
+    better = [index for index in range(len(curve)) if index == 0 or curve[index] > curve[:index].max()]
+    return 1 - cost / float(np.exp(np.interp(score, curve[better], np.log(costs[better]))))

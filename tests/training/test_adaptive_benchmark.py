@@ -133,6 +133,22 @@ def test_one_plan_for_all_gains_nothing_and_the_oracle_something(
     assert dear.gain_seconds < even.gain_seconds or objective == "error"
 
 
+@pytest.mark.parametrize(
+    ("score", "wanted"),
+    [
+        (30.0, 10e3),
+        (30.5, (10e3 * 30e3) ** 0.5),
+        (31.0, 30e3),  # a dearer plan is worse, and one plan for all need not be that
+        (31.5, 30e3),
+        (29.0, 10e3),
+    ],
+)
+def test_what_is_saved_is_that_of_the_cheapest_plan_that_does_as_well(
+    routers: ModuleType, score: float, wanted: float
+) -> None:
+    assert routers.saved(score, np.array([30.0, 31.0, 30.9]), COSTS, 5e3) == pytest.approx(1 - 5e3 / wanted)
+
+
 def test_a_price_of_other_pictures_keeps_their_budget(routers: ModuleType, pictures: ModuleType) -> None:
     learned = known(routers, np.random.default_rng(0).random(200).tolist())
     route = pictures.with_price(lambda one: -one.psnr, learned, learned, COSTS, 40e3)
