@@ -33,7 +33,7 @@ from grainwise.networks.checkpoint import Card, save_noise_reader
 from grainwise.networks.noise_reader import Array
 from grainwise.runtime.denoiser import Denoiser
 from grainwise.runtime.noise_level import estimate_noise, measure_white
-from grainwise.runtime.noise_reading import read_level, seen_in
+from grainwise.runtime.noise_reading import level_that_counts, read_level, seen_in
 from grainwise.runtime.noise_sample import sample_of
 from grainwise.training import noise_reader
 from grainwise.training.release import FREE, describe_data
@@ -67,12 +67,16 @@ def fit(args: argparse.Namespace) -> None:
     corpus = corpus_of([Path(args.fit)], Path(".cache/corpus"), reductions=(1, 2, 3))
     readings = noise_reader.read(corpus, restore, see, crops=args.crops, progress=tell)
     reader = noise_reader.fit(readings)
-    levels = reader(torch.from_numpy(readings.seen)).mean(1).numpy()
-    found = noise_reader.mean_regrets(readings, levels)
-    untouched = noise_reader.mean_regrets(readings, np.full(len(levels), -2.0))
-    measured = noise_reader.mean_regrets(readings, readings.seen[:, -1])
+    white = 2 ** readings.seen[:, -1]
+    read = [255 * reader.level(seen) for seen in readings.seen]
+    told = np.log2([255 * level_that_counts(a / 255, b / 255) for a, b in zip(read, white, strict=True)])
+    found, as_read, measured, untouched = (
+        noise_reader.mean_regrets(readings, levels)
+        for levels in (told, np.log2(read), np.log2(white), np.full(len(white), -2.0))
+    )
     lines = [
-        f"{kind}: {found[kind][1]:.2f} dB (measured as white {measured[kind][1]:.2f}, untouched {untouched[kind][1]:.2f})"
+        f"{kind}: {found[kind][1]:.2f} dB (always as read {as_read[kind][1]:.2f}, always as measured {measured[kind][1]:.2f}, "
+        f"untouched {untouched[kind][1]:.2f})"
         for kind in found
     ]
     notes = "Mean regret on crops of held-out pictures, dB behind the best level: " + "; ".join(lines) + "."

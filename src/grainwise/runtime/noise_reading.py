@@ -52,10 +52,7 @@ def _of_8_bits(crop: NDArray[np.generic]) -> Array:
 
 
 def read_level(sample: NoiseSample, white: float, reader: NoiseReader | None = None) -> float:
-    """The level that the noise of a picture asks for; ``white`` itself where it stands.
-
-    White noise is measured better than it is read, and a measurement that is too low says that the noise was smoothed: so the
-    reading counts where it is higher by more than can be an error.
+    """The level that the noise of a picture asks for, image units; see `level_that_counts`.
 
     Args:
         sample: of the picture.
@@ -64,5 +61,13 @@ def read_level(sample: NoiseSample, white: float, reader: NoiseReader | None = N
     """
     if min(sample.crops[0].shape[:2]) < LEAST_SIDE:
         return white
-    level = (reader or shipped_reader()).level(seen_in(sample, white))
-    return level if level > max(_APART * white, _LEAST_READ) else white
+    return level_that_counts((reader or shipped_reader()).level(seen_in(sample, white)), white)
+
+
+def level_that_counts(read: float, white: float) -> float:
+    """The level that was read, or ``white``, the one that was measured; image units.
+
+    White noise is measured better than it is read, and a measurement that is too low says that the noise was smoothed: so the
+    reading counts where it is higher by more than can be an error.
+    """
+    return read if read > max(_APART * white, _LEAST_READ) else white

@@ -20,8 +20,16 @@ from grainwise.data.corpus import Corpus
 from grainwise.data.jpeg_model import jpeg_model
 from grainwise.networks.noise_reader import LEAST, Array, NoiseReader
 
-KINDS: Final = {"clean": 0.2, "clean, JPEG": 0.1, "white": 0.14, "white, JPEG": 0.09, "camera": 0.3, "resized": 0.17}
-"""Kind of crop -> its share; "resized" is a camera's, then resized, and half of them JPEG."""
+KINDS: Final = {
+    "clean": 0.15,
+    "clean, JPEG": 0.08,
+    "clean, resized": 0.1,
+    "white": 0.14,
+    "white, JPEG": 0.08,
+    "camera": 0.29,
+    "camera, resized": 0.16,
+}
+"""Kind of crop -> its share; half of the resized ones are JPEGs besides."""
 GREY: Final = 0.12
 """Share of crops without colour."""
 LEVELS: Final = (0.0, 0.5, 1.0, 1.5, 2.2, 3.3, 5.0, 7.5, 11.0, 16.0, 24.0, 36.0, 55.0)
@@ -75,17 +83,17 @@ def degraded(
     if grey:
         clean = np.repeat(clean.mean(2, keepdims=True), 3, 2)
     noisy = clean
-    if kind in ("camera", "resized"):
+    if kind.startswith("camera"):
         clean, noisy = photograph(clean, camera.draw(generator), generator)
         if grey:
             clean, noisy = (np.repeat(part[:, :, 1:2], 3, 2) for part in (clean, noisy))
-    elif kind in ("white", "white, JPEG"):
+    elif kind.startswith("white"):
         noise = generator.standard_normal((*clean.shape[:2], 1 if grey else 3), np.float32)
         noisy = clean + np.float32(np.exp(generator.uniform(0, np.log(60))) / 255) * noise
-    if kind == "resized":
-        scale = float(np.exp(generator.uniform(np.log(0.5), np.log(1.8 if side <= _SIDES[2] else 1.0))))
+    if kind.endswith("resized"):
+        scale = float(np.exp(generator.uniform(np.log(0.5), np.log(2.5 if side <= _SIDES[1] else 1.0))))
         clean, noisy = (np.clip(matlab_resize(part, scale), 0, 1) for part in (clean, noisy))
-    if kind.endswith("JPEG") or (kind == "resized" and generator.random() < 0.5):
+    if kind.endswith("JPEG") or (kind.endswith("resized") and generator.random() < 0.5):
         grid = (int(generator.integers(16)), int(generator.integers(16)))
         quality = int(generator.integers(60, 99))
         planes = np.ascontiguousarray(np.clip(noisy, 0, 1).transpose(2, 0, 1))
