@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 import time
 import urllib.error
@@ -392,6 +393,37 @@ def test_a_failure_is_told(server: PageServer, tmp_path: Path) -> None:
     told = wait(server, key)
     assert told["state"] == "failed"
     assert "cannot read" in told["error"]
+
+
+def test_after_an_error_of_any_kind_the_next_picture_is_restored(
+    server: PageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(*asked: Any, **more: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    key = uploaded(server, written(tmp_path / "a.png", noisy_pixels(8, 8)))
+    with monkeypatch.context() as patch:
+        patch.setattr(restorer_of(server, "denoise"), "restore", torn)
+        ask(server, f"/pictures/{key}/restore", "POST")
+        told = wait(server, key)
+    assert told["state"] == "failed"
+    assert "can't allocate" in told["error"]
+    ask(server, f"/pictures/{key}/restore?budget=fast", "POST")
+    assert wait(server, key)["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("line", "length", "status"),
+    [("POST /pictures", "9" * 5000, 411), ("POST /pictures", "-5", 411), ("GET http://[/model", "0", 400)],
+    ids=["a length of 5000 digits", "a length below 0", "no address"],
+)
+def test_requests_that_no_browser_sends_are_answered(server: PageServer, line: str, length: str, status: int) -> None:
+    head = f"{line} HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nContent-Length: {length}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as connection:
+        connection.sendall(head.encode())
+        answer = connection.makefile("rb").read()
+    assert answer.split()[1] == str(status).encode()
+    assert b'"error"' in answer
 
 
 def test_other_sites_are_not_answered(server: PageServer) -> None:

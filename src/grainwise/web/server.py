@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         try:
             self._check_origin()
-            path = urlsplit(self.path).path
+            path = self._path()
             if method == "GET" and path in _FILES:
                 name, kind = _FILES[path]
                 content = (resources.files("grainwise.web") / name).read_bytes()
@@ -158,6 +158,12 @@ class _Handler(BaseHTTPRequestHandler):
         except MemoryError:
             self._json({"error": "there is not enough memory for this"}, HTTPStatus.INSUFFICIENT_STORAGE)
 
+    def _path(self) -> str:
+        try:
+            return urlsplit(self.path).path
+        except ValueError:
+            raise Refused(HTTPStatus.BAD_REQUEST, "this is no address") from None
+
     def _check_origin(self) -> None:
         hosts = [f"{name}:{self.server.server_port}" for name in (HOST, "localhost")]
         origin = self.headers.get("Origin")
@@ -170,8 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _upload(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) == 0:
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "send a picture file as the body")
+        if not re.fullmatch(r"[1-9]\d{0,17}", length, re.ASCII):
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "send a picture file as the body, and its length in bytes")
         if int(length) > self.server.max_upload:
             self._drain(min(int(length), 64 * _PIECE))
             limit = self.server.max_upload / 2**20

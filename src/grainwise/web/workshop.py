@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from grainwise import __version__
-from grainwise.core.errors import Cancelled, GrainwiseError, InputError
+from grainwise.core.errors import Cancelled, InputError
 from grainwise.core.pictures import check_target, read_picture, target_format, write_picture
 from grainwise.runtime.budget import choose_plan
 from grainwise.runtime.restorer import Restorer
@@ -198,7 +198,7 @@ class Workshop:
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:
-            with suppress(GrainwiseError, OSError, MemoryError):  # of preparations; a run tells its own
+            with suppress(Exception):  # of preparations; a run tells its own. The next picture needs this thread
                 asked()
 
     def _run(self, entry: Entry, run: Run) -> None:
@@ -207,7 +207,7 @@ class Workshop:
             run.state = "done"
         except Cancelled:
             run.state = "cancelled"
-        except (GrainwiseError, OSError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 -- the page is told of any, and the thread goes on
             run.error = " ".join(str(error).split()) or "there is not enough memory for this"
             run.state = "cancelled" if run.stop.is_set() else "failed"
         if entry.key not in self._entries:
