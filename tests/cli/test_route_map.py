@@ -100,7 +100,9 @@ def test_maps_that_cannot_be_are_refused(run: Run, folder: Path, tmp_path: Path)
         ((*one, tmp_path / "o.png"), "read or written already"),
         ((*one, tmp_path / "m.txt"), "suffix"),
         ((*one, ""), "empty text"),
+        ((*one, tmp_path / "folder.png"), "is a folder; name a picture in it"),
     ]
+    (tmp_path / "folder.png").mkdir()
     for arguments, words in cases:
         refused = run(*arguments)
         assert refused.code == 2

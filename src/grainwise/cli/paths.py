@@ -89,7 +89,7 @@ def check_route_map(path: Path, jobs: Sequence[Job], *, dry_run: bool) -> None:
     """Refuse a map of routes that belongs to no picture, or that is written over one.
 
     Raises:
-        InputError: there are several pictures, or none is written; the map is read or written already.
+        InputError: there are several pictures, or none is written; the map is read or written already, or is a folder.
         PictureError: its suffix names no format.
     """
     if len(jobs) != 1:
@@ -99,6 +99,10 @@ def check_route_map(path: Path, jobs: Sequence[Job], *, dry_run: bool) -> None:
     if dry_run:
         raise InputError("--route-map shows how a picture was made, and --dry-run makes none; leave one of them out")
     target_format(path)
+    if path.is_dir():
+        raise InputError(
+            f"--route-map names a file, and {path} is a folder; name a picture in it, such as {path}/map.png"
+        )
     if os.path.realpath(path) in (os.path.realpath(jobs[0].source), os.path.realpath(jobs[0].target)):
         raise InputError(
             f"--route-map would be written over {path}, which is read or written already; name another file"
