@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from grainwise.cli.options import Device, Dtype, Json, Model
+from grainwise.cli.options import Device, Dtype, Json, Model, named
 
 
 def bench(
@@ -17,7 +17,10 @@ def bench(
     noise: Annotated[str, typer.Option(help="gaussian:25 (255 sigma).")] = "gaussian:25",
     limit: Annotated[int | None, typer.Option(help="Take the first so many pictures.")] = None,
     repeats: Annotated[int, typer.Option(help="Timed calls of each method and picture.")] = 3,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for bench.json, .md and .png.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", parser=named, metavar="PATH", help="Folder for bench.json, .md and .png."),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     calibrate: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from grainwise.cli.options import Device, Dtype, Json, Model
+from grainwise.cli.options import Device, Dtype, Json, Model, named
 
 if TYPE_CHECKING:
     from grainwise.cli.real_sets import RealSet
@@ -37,7 +37,10 @@ def evaluate(
     blind: Annotated[bool, typer.Option(help="Estimate the noise level instead of telling it.")] = False,
     limit: Annotated[int | None, typer.Option(help="Take the first so many pictures.")] = None,
     submission: Annotated[
-        Path | None, typer.Option(help="sidd-benchmark: the .mat or .csv file to hand in; dnd: the folder.")
+        Path | None,
+        typer.Option(
+            parser=named, metavar="PATH", help="sidd-benchmark: the .mat or .csv file to hand in; dnd: the folder."
+        ),
     ] = None,
     rows: Annotated[bool, typer.Option(help="With --json: the scores of each picture too.")] = False,
     device: Device = "auto",

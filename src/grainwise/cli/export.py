@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grainwise.cli.options import Json
+from grainwise.cli.options import Json, named
 
 if TYPE_CHECKING:
     from grainwise.export.graph import SigmaInput
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Shipped weights by name, or a weights file.")],
     format: Annotated[str, typer.Option("--format", help="onnx, openvino or dtmodel (darktable).")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file: .onnx, .xml (openvino) or .dtmodel.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", parser=named, metavar="PATH", help="The file: .onnx, .xml (openvino) or .dtmodel."),
+    ],
     budget: Annotated[
         str, typer.Option(help="fast, balanced, best, or MACs/px such as 50k; onnx: several, with commas.")
     ] = "balanced",

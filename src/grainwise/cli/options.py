@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 
-def _named(text: str) -> Path:
+def named(text: str) -> Path:
     """A path that was given; an empty text would be the current folder."""
     if not text:
         raise typer.BadParameter("name a file or a folder, got an empty text; the current folder is a dot")
@@ -23,7 +23,7 @@ Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures,
 Out = Annotated[
     Path,
     typer.Option(
-        "-o", "--out", parser=_named, metavar="PATH", help="A file, or a folder; folders are mirrored into it."
+        "-o", "--out", parser=named, metavar="PATH", help="A file, or a folder; folders are mirrored into it."
     ),
 ]
 FileBudget = Annotated[
@@ -44,7 +44,7 @@ StripMetadata = Annotated[bool, typer.Option(help="Leave out EXIF, XMP and IPTC 
 RouteMap = Annotated[
     Path | None,
     typer.Option(
-        parser=_named,
+        parser=named,
         metavar="PATH",
         help="For a single picture: also write a picture of the plans by which its parts were made.",
     ),

@@ -6,17 +6,21 @@ from typing import Annotated
 
 import typer
 
+from grainwise.cli.options import named
+
 
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The name of a recipe.")],
-    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    out: Annotated[Path, typer.Option(parser=named, metavar="PATH", help="The run's folder.")],
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
     stages: Annotated[
         str | None,
         typer.Option(help="all, or some of the recipe's stages with commas between.", show_default="the first one"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    cache: Annotated[Path, typer.Option(help="Where decoded pictures are kept.")] = Path(".cache/corpus"),
+    cache: Annotated[Path, typer.Option(parser=named, metavar="PATH", help="Where decoded pictures are kept.")] = Path(
+        ".cache/corpus"
+    ),
 ) -> int:
     """Train a network; weights.safetensors in the run's folder is the result. Stages have a folder each."""
     from functools import partial
