@@ -86,6 +86,19 @@ def test_constant_pictures_have_no_noise(value, channels):
     assert estimate_noise(image / np.float32(255)) == NoiseEstimate(0.0)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("tones", [2, 4, 12])
+def test_few_tones_that_lie_apart_are_a_drawing(tones, channels):
+    drawn = np.random.default_rng(0).integers(0, tones, (120, 160, 1)) * (255 // (tones - 1))
+    assert estimate_noise(np.repeat(drawn, channels, 2).astype(np.uint8)).sigma == 0
+
+
+def test_weak_noise_on_a_flat_picture_is_no_drawing():
+    flat = eight_bit(0.5 + 1.5 / 255 * np.random.default_rng(0).standard_normal((120, 160, 3)))
+    assert len(np.unique(flat)) <= 16
+    assert 255 * estimate_noise(flat).sigma == pytest.approx(1.5, rel=0.2)
+
+
 def test_a_constant_picture_with_noise():
     image = noisy(np.full((200, 200, 3), 0.5, np.float32), 20 / 255)
     assert 255 * estimate_noise(image).sigma == pytest.approx(20, rel=0.03)

@@ -21,6 +21,7 @@ many statistics instead (`grainwise.runtime.noise_reading`).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -55,6 +56,8 @@ _FLAT_SPREAD: Final = 0.06  # rms of log(sigma of a bin) up to which the noise i
 _FLAT_SPREAD_GREY: Final = 5e-5  # and this / sigma^2 more for texture: in grey pictures,
 _FLAT_SPREAD_COLOUR: Final = 5e-6  # in colour pictures
 _CURVE_FROM: Final = 2 / 255  # below it the bins show the picture, not the noise
+_FEW_TONES: Final = 16
+_TONES_LOOKED_AT: Final = 100_000
 _TRUSTED: Final = 3.0  # smoothed noise shows how it depends on brightness up to this ratio of what it asks for
 
 
@@ -196,6 +199,8 @@ def measure_white(sample: NoiseSample) -> NoiseEstimate | None:
         crops, channels = tuple(crop[:, :, :1] for crop in crops), 1
     if min(height, width) < PATCH:
         return NoiseEstimate(_of_tiny(_to_unit(crops[0])))
+    if _few_tones(crops):
+        return None
     patches = _Patches.of(np.concatenate([_cut(crop, sample.stride) for crop in crops]), channels)
     alive = patches.frozen < _FROZEN
     if not alive.any():
@@ -209,6 +214,13 @@ def measure_white(sample: NoiseSample) -> NoiseEstimate | None:
     if sigma < _CURVE_FROM:
         return NoiseEstimate(sigma)
     return _with_curve(patches, alive & (patches.clipped <= 0.3), sigma, toned)
+
+
+def _few_tones(crops: Sequence[NDArray[np.generic]]) -> bool:
+    """Whether a picture has a few tones that lie apart: text, line art, a dither. The tones of noise lie side by side."""
+    every = max(1, sum(crop.size for crop in crops) // _TONES_LOOKED_AT)
+    tones = np.unique(_to_unit(np.concatenate([crop.ravel()[::every] for crop in crops])))
+    return 1 < len(tones) <= _FEW_TONES and 255 * float(tones[-1] - tones[0]) > 4 * len(tones)
 
 
 def _check(image: NDArray[np.generic]) -> None:
