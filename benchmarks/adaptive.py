@@ -4,7 +4,8 @@
 
 `--test` holds cbsd68, kodak24 and kodak-full, `--free` the pictures of which the shipped weights learned all but one in 24;
 what of these few is large counts as a fourth set. Tables of errors are kept in `--tables` and not made twice. Each part
-writes its numbers to docs/results/adaptive.json, and docs/results/adaptive.md is written anew from all of it.
+writes its numbers to docs/results/adaptive.json, and docs/results/adaptive.md is written anew from all of it. With `--kept`
+no network runs: pictures are routed and counted anew from the tables and the seconds that are there.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from adaptive_tables import CAMERA, CELL, Answerer, Table, learning_crops, mark_
 
 from grainwise.cli.restorers import pictures_in
 from grainwise.core.commit import current_commit
+from grainwise.core.errors import InputError
 from grainwise.core.files import whole_file
 from grainwise.evaluation.environment import environment
 from grainwise.networks.checkpoint import Weights, load_weights
@@ -63,12 +65,13 @@ class Pictures:
     Args:
         args: of the command line.
         weights: whose plans are routed.
+        before: the numbers of this part whose seconds are taken over, with all tables; None to measure.
     """
 
-    def __init__(self, args: argparse.Namespace, weights: Weights) -> None:
+    def __init__(self, args: argparse.Namespace, weights: Weights, before: dict[str, Any] | None = None) -> None:
         network = weights.network
         assert isinstance(network, HalfUNet)
-        self.args, self.network = args, network
+        self.args, self.network, self.before = args, network, before
         self.plans = [network.space.parse(plan) for plan in PLANS]
         self.costs = np.array([network.macs_per_pixel(plan) for plan in self.plans])
         self.dtype = getattr(torch, args.dtype)
@@ -84,6 +87,8 @@ class Pictures:
         held = Table.load(path, mark)
         if held is not None:
             return held
+        if self.before is not None:
+            raise InputError(f"{path} is not there or was made from something else; without --kept it is made")
         folders = [args.test / name for name in ("cbsd68", "kodak24", "kodak-full")]
         pictures = (
             learning_crops(args.free, args.cache, args.crops)
@@ -94,11 +99,24 @@ class Pictures:
         made.save(path, mark)
         return made
 
+    def prices(self) -> Prices:
+        """What the plans and the reading cost."""
+        if self.before is not None:
+            return Prices(self.costs, np.array(self.before["seconds"]), self.before["reading"])
+        return Prices(self.costs, seconds_of(self.answerer.plain), reading_seconds(self.network))
+
+    def about(self) -> dict[str, Any]:
+        """Where, from what and how it was measured; of numbers that were there also the commit that measured them."""
+        if self.before is not None:
+            told = self.before["about"]
+            return {**told, "commit": current_commit(), "measured": told.get("measured", told["commit"])}
+        return {**about(), "dtype": self.args.dtype, "crops": self.args.crops, "limit": self.args.limit}
+
     def run(self) -> dict[str, Any]:
         """All numbers of the part, as JSON values."""
         learned = units(self.table("learning"))
         tables = {kind: self.table(kind) for kind in KINDS}
-        prices = Prices(self.costs, seconds_of(self.answerer.plain), reading_seconds(self.network))
+        prices = self.prices()
         fitted = fit_gains(learned, PLANS, self.network.space.narrowest["level0"])
         routers = {f"gain, {name}": losses_of(router) for name, router in fitted.items()}
         gates = fit_gates(learned, PLANS, self.costs, BUDGETS)
@@ -111,7 +129,7 @@ class Pictures:
         if self.args.router is not None:
             save_router(self.args.router, fitted[CHOSEN], self.network)
         return {
-            "about": {**about(), "dtype": self.args.dtype, "crops": self.args.crops, "limit": self.args.limit},
+            "about": self.about(),
             "plans": list(PLANS),
             "costs": self.costs.tolist(),
             "seconds": prices.seconds.tolist(),
@@ -187,6 +205,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=3200, help="that the routers of pictures learn from")
     parser.add_argument("--tables", type=Path, default=Path("runs/adaptive"))
     parser.add_argument("--cache", type=Path, default=Path(".cache/corpus"))
+    parser.add_argument("--kept", action="store_true", help="pictures: from the tables and the seconds that are there")
     parser.add_argument("--router", type=Path, help="write the fitted router to this file")
     parser.add_argument("--out", type=Path, default=Path("docs/results/adaptive"))
     args = parser.parse_args()
@@ -196,13 +215,16 @@ def main() -> None:
         parser.error(f"{args.model} holds no gain predictor")
     kept = args.out.with_suffix(".json")
     found: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    before = found.get("pictures") if args.kept else None
+    if args.kept and before is None:
+        parser.error(f"--kept takes the seconds of the pictures from {kept}, which has none")
     if "cells" in args.parts:
         limit = args.limit or 6
         pictures = [entry for name in ("cbsd68", "kodak24") for entry in pictures_in(args.test / name, limit)]
         told = cells_part(weights.network, weights.predictor, pictures, args.sigmas)
         found["cells"] = {"about": {**about(), "pictures": len(pictures)}, **told}
     if "pictures" in args.parts:
-        found["pictures"] = Pictures(args, weights).run()
+        found["pictures"] = Pictures(args, weights, before).run()
     for suffix, text in ((".json", json.dumps(found, indent=1) + "\n"), (".md", report(found))):
         with whole_file(args.out.with_suffix(suffix)) as temporary:
             temporary.write_text(text)

@@ -119,13 +119,24 @@ def overhead(part: dict[str, Any], row: dict[str, Any]) -> float:
     return read / spent
 
 
+def about_pictures(told: dict[str, Any]) -> list[str]:
+    """Which commit measured, and which counted, where these differ."""
+    machine = f"{told['cpu']}, {told['threads']} thread(s), {told['dtype']}"
+    if "measured" not in told:
+        return [f"Commit {told['commit']}, {machine}."]
+    return [
+        f"What the networks leave and their seconds are kept from commit {told['measured']}, {machine}; pictures were",
+        f"routed and counted anew from them at commit {told['commit']} (`--kept`).",
+    ]
+
+
 def pictures(part: dict[str, Any]) -> list[str]:
     """Pictures and tiles."""
     told = part["about"]
     plans = ", ".join(f"{cost / 1e3:.1f}K" for cost in part["costs"])
     seconds = ", ".join(f"{1e6 * one:.3f}" for one in part["seconds"])
     lines = [
-        f"Commit {told['commit']}, {told['cpu']}, {told['threads']} thread(s), {told['dtype']}.",
+        *about_pictures(told),
         "",
         "## One plan for each picture",
         "",
