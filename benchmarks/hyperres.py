@@ -53,6 +53,7 @@ from resumable_runs import Runs, Scoring
 
 from grainwise.cli.restorers import pictures_in
 from grainwise.core.commit import current_commit
+from grainwise.core.pictures import picture_paths
 from grainwise.evaluation.environment import environment
 from grainwise.networks.checkpoint import load_weights
 from grainwise.networks.network import Network
@@ -265,8 +266,8 @@ def plan(benches: Sequence[Bench], parts: dict[str, list[Score]]) -> Iterator[st
             for each in scores:
                 name, what = f"{bench.name(each.run)}/{each.note}", bench.scoring(each.run.task, each.level)
                 if bench.runs.missing(name, what):
-                    limit = bench.args.limit or len(list(pictures_in(bench.args.test / SETS[each.run.task])))
-                    scoring += limit * bench.seconds_per_picture(each.run.task) / 60
+                    there = len(picture_paths(bench.args.test / SETS[each.run.task]))
+                    scoring += min(bench.args.limit, there) * bench.seconds_per_picture(each.run.task) / 60
         total += training + scoring
         yield f"{part}: {count} networks to train, {training:.1f} min; scores, {scoring:.1f} min"
     yield f"together {total:.1f} min of this many threads: {torch.get_num_threads()}"
@@ -305,7 +306,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of every run")
-    parser.add_argument("--limit", type=int, default=12, help="pictures a set")
+    parser.add_argument("--limit", type=int, default=12, help="pictures a set at most, at least 1")
     parser.add_argument("--steps", type=int, default=4_000, help="of every network")
     parser.add_argument("--blocks", type=int, default=4, help="16 in the paper")
     parser.add_argument("--crop", type=int, default=48)
@@ -318,6 +319,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/hyperres"), help="where runs are kept, and found again")
     parser.add_argument("--report", type=Path, default=Path("docs/results/hyperres.md"))
     args = parser.parse_args(arguments)
+    if args.limit < 1:
+        parser.error(f"--limit is at least 1, got {args.limit}")
     tune_allocator()
     free = (*FREE_TO_CHANGE, "steps", "limit") if args.plan else FREE_TO_CHANGE
     settings = {name: value for name, value in vars(args).items() if name not in free}

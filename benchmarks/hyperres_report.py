@@ -203,14 +203,14 @@ def write_report(
 ) -> None:
     """Write ``path`` (Markdown), the same numbers beside it as JSON, and pictures where matplotlib is installed."""
     seeds = scale["seeds"]
-    limit = "all pictures" if scale["limit"] is None else f"the first {scale['limit']} pictures"
     lines = [
         "# HyperRes",
         "",
         f"A small reproduction: {scale['blocks']} blocks where the paper has 16, half its stream, the trunk's output added to",
         "the picture (not the paper's, but learned far faster), free pictures in place of DIV2K.",
         f"{scale['steps']:,} steps for every network where the paper has 1,000,000, {scale['batch']} crops of {scale['crop']}",
-        f"pixels a step and level. Scores: {limit} of each set, float32, the level told. Seeds: {', '.join(map(str, seeds))}.",
+        f"pixels a step and level. Scores: the first {scale['limit']} pictures of each set, float32, the level told. Seeds: "
+        f"{', '.join(map(str, seeds))}.",
         "",
         "The paper's columns are its own: 16 blocks; its noise is clipped and truncated to 8 bits, ours (protocol `rgb-u8`) is",
         "neither, so that only the gaps may be compared, not the figures.",

@@ -88,6 +88,16 @@ def test_ours_and_the_papers_stand_in_columns_of_their_own(report: ModuleType) -
     assert "| 70 |  |  |  | 36.40 | 36.38 | -0.02 |" in lines
 
 
+@pytest.mark.parametrize("limit", ["0", "-1"])
+def test_no_pictures_are_refused(
+    bench: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(["--train", "a", "--test", "b", "--out", str(tmp_path / "out"), "--limit", limit])
+    assert f"--limit is at least 1, got {limit}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_toy_run_is_planned_goes_on_and_reports(
     bench: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
