@@ -29,7 +29,6 @@ from grainwise.core.files import whole_file
 from grainwise.evaluation.environment import environment
 from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.router_files import save_router
 from grainwise.runtime.machine import tune_allocator
 
 PLANS = (
@@ -126,8 +125,6 @@ class Pictures:
         white = together([sets[kind] for kind in KINDS if kind != CAMERA])
         own = [units(tables[kind], sets=HELD_OUT) for kind in KINDS if kind != CAMERA]
         sets |= {"white": white, "mixed": together([white, sets[CAMERA]]), "held out, white": together(own)}
-        if self.args.router is not None:
-            save_router(self.args.router, fitted[CHOSEN], self.network)
         return {
             "about": self.about(),
             "plans": list(PLANS),
@@ -206,7 +203,6 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, default=Path("runs/adaptive"))
     parser.add_argument("--cache", type=Path, default=Path(".cache/corpus"))
     parser.add_argument("--kept", action="store_true", help="pictures: from the tables and the seconds that are there")
-    parser.add_argument("--router", type=Path, help="write the fitted router to this file")
     parser.add_argument("--out", type=Path, default=Path("docs/results/adaptive"))
     args = parser.parse_args()
     tune_allocator()

@@ -1,4 +1,4 @@
-"""Which plan a whole picture takes: what each of several plans would leave of its noise, told from a glance at the picture.
+"""The routers of benchmarks/adaptive.py: what each plan would leave of a picture's noise, told from a glance at the picture.
 
 Two routers, one contract: from a `Reading` of n pictures each tells a loss of every plan, [n, plans], of which only differences
 count. A budget is then kept by a price on multiply-adds (`grainwise.runtime.routing`): a picture takes the plan whose loss plus
@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -185,22 +185,14 @@ class PictureRouter(nn.Module, ABC):
     Attributes:
         plans: the plans, as text, cheapest first.
         channels: of the first convolution that it reads.
-        in_decibels: whether losses are errors in dB, which can be weighed against those of other pictures; a logit cannot.
     """
 
-    kind: ClassVar[str]
-    in_decibels: ClassVar[bool]
     plans: tuple[str, ...]
     channels: int
 
     @abstractmethod
     def forward(self, reading: Reading) -> Tensor:
         """The loss of every plan, [n, plans]."""
-
-    @property
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as JSON values."""
 
 
 class GainRouter(PictureRouter):
@@ -211,17 +203,15 @@ class GainRouter(PictureRouter):
 
     Args:
         plans: as text, cheapest first, at least two.
-        channels: of the first convolution.
+        channels: of the first convolution, at least 1.
         reads: what it looks at beside the level: "texture", "tap".
-        hidden: width; 0 for a linear regression.
-        members: how many perceptrons.
+        hidden: width, at least 1.
+        members: how many perceptrons, at least 1.
 
     Raises:
-        InputError: fewer than two plans, or another thing to look at.
+        InputError: fewer than two plans, another thing to look at, or a count below 1.
     """
 
-    kind = "gain"
-    in_decibels = True
     mean: Tensor
     spread: Tensor
     middle: Tensor
@@ -241,7 +231,9 @@ class GainRouter(PictureRouter):
         _check_plans(plans)
         if not set(reads) <= {"texture", "tap"}:
             raise InputError(f"a gain router reads texture and tap, got {list(reads)}")
-        self.plans, self.channels, self.reads, self.hidden = tuple(plans), channels, tuple(reads), hidden
+        if min(channels, hidden, members) < 1:
+            raise InputError(f"channels, hidden and members are at least 1, got {channels}, {hidden} and {members}")
+        self.plans, self.channels, self.reads = tuple(plans), channels, tuple(reads)
         inputs = 1 + TEXTURE * ("texture" in reads) + 2 * channels * ("tap" in reads)
         self.members = nn.ModuleList(_perceptron(inputs, hidden, len(plans)) for _ in range(members))
         for name, size, value in (
@@ -251,17 +243,6 @@ class GainRouter(PictureRouter):
             ("scale", len(plans), 1),
         ):
             self.register_buffer(name, torch.full((size,), float(value)))
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """See `PictureRouter.config`."""
-        return {
-            "plans": list(self.plans),
-            "channels": self.channels,
-            "reads": list(self.reads),
-            "hidden": self.hidden,
-            "members": len(self.members),
-        }
 
     def inputs(self, reading: Reading) -> Tensor:
         """[n, inputs], before they are normalised.
@@ -301,29 +282,17 @@ class GateRouter(PictureRouter):
         hidden: of the gate.
     """
 
-    kind = "gate"
-    in_decibels = False
-
     def __init__(self, plans: Sequence[str], channels: int, *, hidden: int = HIDDEN) -> None:
         """Build the gate, untrained."""
         super().__init__()
         _check_plans(plans)
-        self.plans, self.channels, self.hidden = tuple(plans), channels, hidden
+        self.plans, self.channels = tuple(plans), channels
         self.gate = GateHead(max(8, channels // 4), len(plans), hidden=hidden, tap=channels)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """See `PictureRouter.config`."""
-        return {"plans": list(self.plans), "channels": self.channels, "hidden": self.hidden}
 
     def forward(self, reading: Reading) -> Tensor:
         """See `PictureRouter.forward`."""
         logits: Tensor = self.gate(reading.tap[:, : self.channels])
         return -logits
-
-
-ROUTERS: dict[str, type[PictureRouter]] = {router.kind: router for router in (GainRouter, GateRouter)}
-"""By the name that files give them."""
 
 
 def _check_plans(plans: Sequence[str]) -> None:
@@ -332,8 +301,6 @@ def _check_plans(plans: Sequence[str]) -> None:
 
 
 def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Module:
-    if not hidden:
-        return nn.Linear(inputs, outputs)
     return nn.Sequential(
         nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, outputs)
     )

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from adaptive_networks import DB, PictureReader
 from adaptive_routers import Router, Units, along, saved, spend, taken
 from torch import nn
 
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.picture_router import DB, PictureReader
 
 Floats = np.ndarray
 HALOS = (24, 92)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from adaptive_networks import DB, PictureRouter, Reading, rows_read
 from adaptive_tables import Table
+from adaptive_training import fit_gain_router, fit_gate_router
 
-from grainwise.networks.picture_router import DB, PictureRouter, Reading, rows_read
 from grainwise.runtime.routing import allocate
-from grainwise.training.picture_routing import fit_gain_router, fit_gate_router
 
 Floats = np.ndarray
 Router = Callable[["Units"], Floats]
@@ -112,7 +112,7 @@ def together(parts: Sequence[Units]) -> Units:
 
 
 def losses_of(router: PictureRouter) -> Router:
-    """A router of the package as one of units."""
+    """A router of pictures as one of units."""
 
     def losses(known: Units) -> Floats:
         with torch.inference_mode():

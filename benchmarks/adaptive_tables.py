@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from adaptive_networks import PictureReader
 from torch import Tensor, nn
 
 from grainwise.cli.restorers import pictures_in
@@ -22,7 +23,6 @@ from grainwise.data.crops import NoisyCrops
 from grainwise.evaluation.measure import unit_picture
 from grainwise.evaluation.protocol import RGB_U8
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.picture_router import PictureReader
 from grainwise.networks.routed import CELL
 from grainwise.primitives.channels import ChannelPlan
 

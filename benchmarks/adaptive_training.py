@@ -1,4 +1,4 @@
-"""Teaching routers of whole pictures, from readings of pictures and the PSNR of every plan on each.
+"""Teaching the routers of benchmarks/adaptive.py, from readings of pictures and the PSNR of every plan on each.
 
 The pictures must be such as come: crops drawn without regard to texture, of the noise levels and kinds that are to be routed.
 """
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
+from adaptive_networks import DB, GainRouter, GateRouter, Reading
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
-from grainwise.networks.picture_router import DB, GainRouter, GateRouter, Reading
 from grainwise.training.gating import cheapest_labels, complexity_loss
 
 
@@ -38,14 +38,13 @@ def fit_gain_router(
         seed: of the first weights.
 
     Raises:
-        InputError: PSNRs that do not fit, or fewer than two pictures.
+        InputError: PSNRs that do not fit, fewer than two pictures, or what `GainRouter` refuses.
     """
     _check(reading, psnr, plans)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        router = GainRouter(
-            plans, channels or reading.energy.shape[1], reads=reads, hidden=hidden, members=members if hidden else 1
-        )
+        read = reading.energy.shape[1] if channels is None else channels
+        router = GainRouter(plans, read, reads=reads, hidden=hidden, members=members)
     inputs = router.inputs(reading)
     above_noise = psnr[:, :1] + 2 * DB * reading.sigma.log()[:, None]
     wanted = torch.cat([above_noise, psnr[:, 1:] - psnr[:, :1]], 1).float()

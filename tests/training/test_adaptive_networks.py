@@ -1,28 +1,26 @@
-"""Routers of whole pictures: what they read, what they tell, and their files."""
+"""The routers of benchmarks/adaptive.py: what they read and what they tell."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.training.benchmarks import benchmark
 
-from grainwise.core.errors import InputError, WeightsError
+from grainwise.core.errors import InputError
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.picture_router import (
-    CELL,
-    MOST_READ,
-    READ_EVERY,
-    TEXTURE,
-    GainRouter,
-    GateRouter,
-    PictureReader,
-    PictureRouter,
-    Reading,
-    cell_areas,
-    rows_read,
+from grainwise.networks.routed import CELL
+
+routing = benchmark("adaptive_networks")
+MOST_READ, TEXTURE = routing.MOST_READ, routing.TEXTURE
+GainRouter, GateRouter, PictureReader, Reading = (
+    routing.GainRouter,
+    routing.GateRouter,
+    routing.PictureReader,
+    routing.Reading,
 )
-from grainwise.networks.router_files import load_router, save_router
+cell_areas, rows_read = routing.cell_areas, routing.rows_read
 
 WIDTHS = ((16, 24), (16, 24))
 PLANS = ("level0=16,level1=16", "level0=24,level1=24")
@@ -33,7 +31,7 @@ def network() -> HalfUNet:
     return HalfUNet(widths=WIDTHS, blocks=(1, 1)).eval()
 
 
-def reading(count: int = 5, channels: int = 16) -> Reading:
+def reading(count: int = 5, channels: int = 16) -> Any:
     generator = torch.Generator().manual_seed(1)
     sigma, texture, tap, energy = (
         torch.rand(count, *shape, generator=generator) + 0.1 for shape in ((), (TEXTURE,), (channels,), (channels,))
@@ -41,9 +39,9 @@ def reading(count: int = 5, channels: int = 16) -> Reading:
     return Reading(sigma, texture, tap, energy)
 
 
-def routers() -> list[PictureRouter]:
+def routers() -> list[Any]:
     torch.manual_seed(2)
-    return [GainRouter(PLANS, 16), GainRouter(PLANS, 8, reads=(), hidden=0), GateRouter(PLANS, 16).eval()]
+    return [GainRouter(PLANS, 16), GainRouter(PLANS, 8, reads=(), hidden=4, members=1), GateRouter(PLANS, 16).eval()]
 
 
 @given(st.integers(1, 700), st.integers(1, 300))
@@ -102,30 +100,9 @@ def test_a_gain_router_tells_more_error_where_there_is_more_noise() -> None:
     router = GainRouter(PLANS, 16, reads=("tap",))
     with torch.no_grad():
         for member in router.members:
-            member[0].weight[:, 0] = 0.0  # type: ignore[index,union-attr]
+            member[0].weight[:, 0] = 0.0
     halved = Reading(louder.sigma, louder.texture, 2 * louder.tap, louder.energy)
     torch.testing.assert_close(router(halved) - router(seen), torch.full((5, 2), 6.0206), atol=1e-3, rtol=0)
-
-
-@pytest.mark.parametrize("index", range(3))
-def test_a_file_gives_back_the_router_and_knows_its_network(tmp_path: Path, index: int) -> None:
-    router, owner = routers()[index], network()
-    path = tmp_path / "some.router"
-    save_router(path, router, owner)
-    again = load_router(path, owner)
-    assert type(again) is type(router)
-    assert again.config == router.config
-    torch.testing.assert_close(again(reading()), router(reading()))
-    torch.manual_seed(9)
-    with pytest.raises(WeightsError, match="other weights"):
-        load_router(path, HalfUNet(widths=WIDTHS, blocks=(1, 1)))
-    with pytest.raises(WeightsError, match="no readable router"):
-        load_router(path, HalfUNet(widths=((16, 32), (16, 32)), blocks=(1, 1)))
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(WeightsError, match="no readable router"):
-        load_router(path, owner)
-    with pytest.raises(WeightsError, match="no readable router"):
-        load_router(tmp_path / "missing.router", owner)
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -134,6 +111,9 @@ def test_what_cannot_be_is_refused() -> None:
             GainRouter(plans, 16)
         with pytest.raises(InputError, match="at least 2 plans"):
             GateRouter(plans, 16)
+    for counts in ({"channels": 0}, {"hidden": 0}, {"members": 0}):
+        with pytest.raises(InputError, match="at least 1, got"):
+            GainRouter(PLANS, **({"channels": 16} | counts))
     with pytest.raises(InputError, match="texture and tap"):
         GainRouter(PLANS, 16, reads=("colour",))
     with pytest.raises(InputError, match="reads 16 channels"):
@@ -147,4 +127,3 @@ def test_what_cannot_be_is_refused() -> None:
         PictureReader(network())(torch.rand(1, 4, 64, 64), torch.tensor([0.1]))
     with pytest.raises(InputError, match="one picture at a time"):
         PictureReader(network())(torch.rand(2, 3, 64, 64), torch.tensor([0.1, 0.1]))
-    assert READ_EVERY > 1

@@ -1,27 +1,31 @@
-"""Routers that were taught tell which pictures need a dear plan."""
+"""Routers that benchmarks/adaptive.py taught tell which pictures need a dear plan."""
+
+from typing import Any
 
 import pytest
 import torch
+from tests.training.benchmarks import benchmark
 
 from grainwise.core.errors import InputError
-from grainwise.networks.picture_router import TEXTURE, Reading
-from grainwise.training.picture_routing import fit_gain_router, fit_gate_router
+
+training, routing = benchmark("adaptive_training"), benchmark("adaptive_networks")
+fit_gain_router, fit_gate_router = training.fit_gain_router, training.fit_gate_router
 
 PLANS = ("cheap", "middle", "dear")
 COSTS = torch.tensor([1e4, 3e4, 9e4])
 
 
-def lessons(count: int = 200, seed: int = 0) -> tuple[Reading, torch.Tensor]:
+def lessons(count: int = 200, seed: int = 0) -> tuple[Any, torch.Tensor]:
     """The first channel and the first texture feature say what a dear plan gains."""
     generator = torch.Generator().manual_seed(seed)
     need = torch.rand(count, generator=generator)
     sigma = 0.02 + 0.2 * torch.rand(count, generator=generator)
-    texture, tap, energy = (torch.rand(count, size, generator=generator) for size in (TEXTURE, 8, 8))
+    texture, tap, energy = (torch.rand(count, size, generator=generator) for size in (routing.TEXTURE, 8, 8))
     texture[:, 0] = tap[:, 0] = need
     energy += tap.square()
     above = 8 + torch.rand(count, generator=generator)
     psnr = torch.stack([above, above + 0.5 * need, above + need], 1) - 20 * sigma.log10()[:, None]
-    return Reading(sigma, texture, tap, energy), psnr
+    return routing.Reading(sigma, texture, tap, energy), psnr
 
 
 @pytest.mark.parametrize("reads", [("texture",), ("tap",), ("texture", "tap")])
@@ -34,9 +38,9 @@ def test_a_gain_router_foretells_gains_and_errors(reads: tuple[str, ...]) -> Non
     assert float((losses + psnr).abs().mean()) < 0.6
 
 
-def test_a_linear_one_that_reads_the_level_alone_tells_the_mean_gain() -> None:
+def test_one_that_reads_the_level_alone_tells_the_mean_gain() -> None:
     seen, psnr = lessons()
-    router = fit_gain_router(seen, psnr, PLANS, reads=(), hidden=0, steps=300)
+    router = fit_gain_router(seen, psnr, PLANS, reads=(), hidden=4, members=1, steps=300)
     losses = router(seen)
     assert float((losses[:, 0] - losses[:, 2]).mean()) == pytest.approx(
         float((psnr[:, 2] - psnr[:, 0]).mean()), abs=0.05
@@ -63,5 +67,7 @@ def test_psnrs_that_do_not_fit_are_refused() -> None:
     seen, psnr = lessons()
     with pytest.raises(InputError, match="every plan"):
         fit_gain_router(seen, psnr[:, :2], PLANS)
+    with pytest.raises(InputError, match="at least 1, got 0"):
+        fit_gain_router(seen, psnr, PLANS, channels=0)
     with pytest.raises(InputError, match="at least 2 pictures"):
         fit_gate_router(*(lessons(1)), PLANS, COSTS, 4e4)
