@@ -116,12 +116,15 @@ def with_price(router: Router, learned: Units, known: Units, costs: Floats, budg
 
 
 def tiles(known: Units, told: Mapping[str, Told], prices: Prices, budgets: Sequence[float]) -> list[Score]:
-    """The same over the tiles of each picture, the mean of the pictures; a picture spends its budget by itself."""
+    """The same over the tiles of each picture, the mean of the pictures; a picture spends its budget by itself.
+
+    What is saved is that of the means, against one plan for all pictures.
+    """
     costs, seconds, scores = prices.costs, prices.seconds, []
     for budget in budgets:
         for name, losses_of in told.items():
             losses = np.exp(losses_of(known, budget) / DB)
-            rows = []
+            rows, curves = [], []
             for picture in np.unique(known.picture):
                 own = known.where(known.picture == picture)
                 share = own.area / own.area.sum()
@@ -133,8 +136,10 @@ def tiles(known: Units, told: Mapping[str, Told], prices: Prices, budgets: Seque
                     np.interp(np.log(spent), np.log(table), curve)
                     for spent, table in ((macs, costs), (time_taken, seconds))
                 )
-                rows.append((macs, reached, *(reached - one for one in equal), saved(reached, curve, costs, macs)))
-            scores.append(Score(name, budget, *(float(value) for value in np.mean(rows, 0))))
+                rows.append((macs, reached, *(reached - one for one in equal)))
+                curves.append(curve)
+            means = [float(value) for value in np.mean(rows, 0)]
+            scores.append(Score(name, budget, *means, saved(means[1], np.mean(curves, 0), costs, means[0])))
     return scores
 
 

@@ -123,7 +123,13 @@ def about_pictures(told: dict[str, Any]) -> list[str]:
     """Which commit measured, and which counted, where these differ."""
     machine = f"{told['cpu']}, {told['threads']} thread(s), {told['dtype']}"
     if "measured" not in told:
-        return [f"Commit {told['commit']}, {machine}."]
+        lines = [f"Commit {told['commit']}, {machine}."]
+        if "saved" in told:
+            lines += [
+                f'"Fewer MACs" was counted anew by the rule of commit {told["saved"]}, from the PSNR and MACs/px that were',
+                "reached and the kept tables of errors; no network ran and no router was fitted again.",
+            ]
+        return lines
     return [
         f"What the networks leave and their seconds are kept from commit {told['measured']}, {machine}; pictures were",
         f"routed and counted anew from them at commit {told['commit']} (`--kept`).",
