@@ -20,7 +20,17 @@ from adaptive_cells import cells_part
 from adaptive_pictures import Prices, Told, compare, reading_seconds, scored, seconds_of, tiles, with_price
 from adaptive_report import report
 from adaptive_routers import Router, Units, fit_gains, fit_gates, losses_of, together, units
-from adaptive_tables import CAMERA, CELL, Answerer, Table, learning_crops, mark_of, noisy_pictures, table_of
+from adaptive_tables import (
+    CAMERA,
+    CELL,
+    Answerer,
+    Table,
+    fingerprint,
+    learning_crops,
+    mark_of,
+    noisy_pictures,
+    table_of,
+)
 
 from grainwise.cli.restorers import pictures_in
 from grainwise.core.commit import current_commit
@@ -75,20 +85,21 @@ class Pictures:
         self.costs = np.array([network.macs_per_pixel(plan) for plan in self.plans])
         self.dtype = getattr(torch, args.dtype)
         self.answerer = Answerer(network, self.plans, self.dtype)
-        self.weights = f"{args.model} {weights.card.commit}"
+        self.weights = fingerprint(network)
 
     def table(self, kind: str) -> Table:
         """The table of one noise, or that of the crops to learn from."""
         args = self.args
         learning = kind == "learning"
         what = [kind, args.crops if learning else args.limit]
-        mark, path = mark_of(self.weights, self.plans, self.dtype, what), args.tables / f"{kind}.npz"
+        folders = [] if learning else [args.test / name for name in ("cbsd68", "kodak24", "kodak-full")]
+        mark = mark_of(self.weights, self.plans, self.dtype, [*folders, args.free], what)
+        path = args.tables / f"{kind}.npz"
         held = Table.load(path, mark)
         if held is not None:
             return held
         if self.before is not None:
             raise InputError(f"{path} is not there or was made from something else; without --kept it is made")
-        folders = [args.test / name for name in ("cbsd68", "kodak24", "kodak-full")]
         pictures = (
             learning_crops(args.free, args.cache, args.crops)
             if learning
@@ -196,7 +207,7 @@ def main() -> None:
     parser.add_argument("--free", type=Path, required=True)
     parser.add_argument("--parts", nargs="*", choices=("cells", "pictures"), default=["cells", "pictures"])
     parser.add_argument("--model", default="default")
-    parser.add_argument("--limit", type=int, help="pictures of each folder; cells: 6 where it is not given")
+    parser.add_argument("--limit", type=int, help="pictures of each folder, at least 1; not given: all, for cells 6")
     parser.add_argument("--sigmas", type=int, nargs="+", default=[10, 25, 50], help="of the cells")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the pictures")
     parser.add_argument("--crops", type=int, default=3200, help="that the routers of pictures learn from")
@@ -205,6 +216,8 @@ def main() -> None:
     parser.add_argument("--kept", action="store_true", help="pictures: from the tables and the seconds that are there")
     parser.add_argument("--out", type=Path, default=Path("docs/results/adaptive"))
     args = parser.parse_args()
+    if args.limit is not None and args.limit < 1:
+        parser.error(f"--limit is at least 1, got {args.limit}")
     tune_allocator()
     weights = load_weights(args.model)
     if weights.predictor is None or not isinstance(weights.network, HalfUNet):
@@ -215,7 +228,7 @@ def main() -> None:
     if args.kept and before is None:
         parser.error(f"--kept takes the seconds of the pictures from {kept}, which has none")
     if "cells" in args.parts:
-        limit = args.limit or 6
+        limit = 6 if args.limit is None else args.limit
         pictures = [entry for name in ("cbsd68", "kodak24") for entry in pictures_in(args.test / name, limit)]
         told = cells_part(weights.network, weights.predictor, pictures, args.sigmas)
         found["cells"] = {"about": {**about(), "pictures": len(pictures)}, **told}

@@ -4,6 +4,7 @@ All of it is summed over cells of 64 pixels, once; pictures and tiles of any siz
 file, and is not made again.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -213,6 +214,17 @@ def learning_crops(free: Path, cache: Path, count: int) -> Iterator[Noisy]:
             yield f"crop/{index}", clean, batch.noisy[0].permute(1, 2, 0).numpy(), float(batch.sigma[0])
 
 
-def mark_of(weights: str, plans: Sequence[ChannelPlan], dtype: torch.dtype, what: object) -> str:
-    """What a table was made from."""
-    return json.dumps([weights, [str(plan) for plan in plans], str(dtype), what])
+def fingerprint(network: nn.Module) -> str:
+    """Tells the weights of a network from others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def mark_of(
+    weights: str, plans: Sequence[ChannelPlan], dtype: torch.dtype, folders: Sequence[Path], what: object
+) -> str:
+    """What a table was made from: ``weights`` as `fingerprint` tells them, names of folders, the seeds of noise and crops."""
+    names, seeds = [folder.resolve().name for folder in folders], [LEARNING_SEED, CAMERA_SEED]
+    return json.dumps([weights, [str(plan) for plan in plans], str(dtype), names, seeds, what])

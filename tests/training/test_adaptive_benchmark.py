@@ -102,6 +102,20 @@ def test_a_table_is_kept_for_what_it_was_made_from(tables: ModuleType, tmp_path:
     assert tables.Table.load(tmp_path / "none.npz", "this") is None
 
 
+def test_a_mark_tells_weights_folders_and_what_was_asked_for(tables: ModuleType, tmp_path: Path) -> None:
+    network = torch.nn.Linear(2, 2)
+    before = tables.fingerprint(network)
+
+    def mark(weights: str = before, folder: str = "a/free", what: int = 1) -> str:
+        return str(tables.mark_of(weights, [], torch.float32, [tmp_path / folder], what))
+
+    assert mark() == mark(folder="b/free")
+    assert str(tmp_path) not in mark()
+    with torch.no_grad():
+        network.bias += 1
+    assert len({mark(), mark(tables.fingerprint(network)), mark(folder="a/other"), mark(what=2)}) == 4
+
+
 def known(routers: ModuleType, gains: list[float]) -> Any:
     """Pictures that gain so many dB from a plan to the next."""
     psnr = np.array([[30 + step * gain for step in range(3)] for gain in gains])
