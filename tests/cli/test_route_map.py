@@ -96,6 +96,7 @@ def test_maps_that_cannot_be_are_refused(run: Run, folder: Path, tmp_path: Path)
     cases = [
         (("denoise", folder, "-o", tmp_path / "out", "--route-map", tmp_path / "m.png"), "there are 3"),
         ((*one, tmp_path / "m.png", "--dry-run"), "--dry-run makes none"),
+        ((*one, tmp_path / "m.png", "--skip-existing"), "--skip-existing may make none"),
         ((*one, folder / "a.png"), "read or written already"),
         ((*one, tmp_path / "o.png"), "read or written already"),
         ((*one, tmp_path / "m.txt"), "suffix"),

@@ -39,7 +39,7 @@ def restore_files(load: Callable[[Common], Kind], task: Callable[[Kind], FileTas
     if not 1 <= common.quality <= 100:
         raise InputError(f"--quality lies in 1 to 100, got {common.quality}")
     if common.route_map is not None:
-        check_route_map(common.route_map, jobs, dry_run=common.dry_run)
+        check_route_map(common.route_map, jobs, dry_run=common.dry_run, skip_existing=common.skip_existing)
     if common.max_seconds is not None:
         check_seconds(common.max_seconds)
     restorer = load(common)

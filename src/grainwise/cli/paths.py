@@ -85,11 +85,12 @@ def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
     return jobs
 
 
-def check_route_map(path: Path, jobs: Sequence[Job], *, dry_run: bool) -> None:
+def check_route_map(path: Path, jobs: Sequence[Job], *, dry_run: bool, skip_existing: bool) -> None:
     """Refuse a map of routes that belongs to no picture, or that is written over one.
 
     Raises:
-        InputError: there are several pictures, or none is written; the map is read or written already, or is a folder.
+        InputError: there are several pictures, or none is written, or perhaps none; the map is read or written already, or
+            is a folder.
         PictureError: its suffix names no format.
     """
     if len(jobs) != 1:
@@ -98,6 +99,10 @@ def check_route_map(path: Path, jobs: Sequence[Job], *, dry_run: bool) -> None:
         )
     if dry_run:
         raise InputError("--route-map shows how a picture was made, and --dry-run makes none; leave one of them out")
+    if skip_existing:
+        raise InputError(
+            "--route-map shows how a picture was made, and --skip-existing may make none; leave one of them out"
+        )
     target_format(path)
     if path.is_dir():
         raise InputError(
