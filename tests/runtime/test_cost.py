@@ -1,7 +1,9 @@
 """What a machine costs: a model that is measured, kept and read again; damage never stops a picture."""
 
 import json
+import math
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,10 +90,26 @@ def test_numpy_asks_for_no_huge_pages() -> None:
 def test_memory_and_shapes_are_measured(quickly: None, cache: Path) -> None:
     denoiser = grainwise.Denoiser(small_weights(), device="cpu", dtype="float32")
     costs, _ = denoiser.time_machine()
-    assert 0 < costs.per_byte < 1e-6
+    assert 0 <= costs.per_byte < math.inf
     assert all(cost.per_shape >= 0 for cost in costs.plans.values())
     with pytest.raises(InputError, match="per byte"):
         replace(costs, per_byte=-1.0)
+
+
+@pytest.mark.parametrize(("first", "again", "per_byte"), [(3.0, 1.0, 2.0), (1.0, 3.0, 0.0)])
+def test_fresh_memory_costs_what_it_takes_longer(
+    monkeypatch: pytest.MonkeyPatch, first: float, again: float, per_byte: float
+) -> None:
+    def clock() -> Iterator[float]:
+        now = 0.0
+        while True:
+            for taken in (first, again):
+                yield now
+                now += taken * calibration._FRESH_BYTES
+                yield now
+
+    monkeypatch.setattr(calibration.time, "perf_counter", clock().__next__)
+    assert calibration._measure_memory() == pytest.approx(per_byte)
 
 
 @pytest.mark.parametrize(
