@@ -1,13 +1,12 @@
 """The pictures that a page works on: each uploaded once and restored as often as asked, one restoration at a time."""
 
 import math
-import queue
 import re
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from grainwise.core.pictures import check_target, read_picture, target_format, w
 from grainwise.runtime.budget import choose_plan
 from grainwise.runtime.restorer import Restorer
 from grainwise.runtime.tiles import Box
+from grainwise.web.duties import Duties
 from grainwise.web.looks import Looks
 from grainwise.web.tasks import PageTask, read_settings, tasks_of
 
@@ -103,7 +103,7 @@ class Workshop:
         self._looks = Looks(folder)
         self._entries: dict[str, Entry] = {}
         self._lock = threading.Lock()
-        self._asked: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._duties = Duties()
         self._thread = threading.Thread(target=self._work, name="restorer", daemon=True)
         self._thread.start()
 
@@ -160,7 +160,7 @@ class Workshop:
             if entry.run is not None:
                 entry.run.stop.set()
             entry.run = run
-        self._asked.put(lambda: self._run(entry, run))
+        self._duties.restore(lambda: self._run(entry, run))
         return run
 
     def look(self, entry: Entry, asked: Mapping[str, str], window: Box | None, *, sharp: bool) -> tuple[bytes, str]:
@@ -176,7 +176,12 @@ class Workshop:
         content, suffix, prepare = self._looks.look(
             entry.source, settings.task, settings.budget, settings.given, window, sharp=sharp
         )
-        self._asked.put(lambda: prepare(lambda share: self._asked.empty()))
+        with self._lock:
+            kept = entry.key in self._entries
+            if kept:
+                self._duties.prepare(entry.key, lambda: prepare(lambda share: self._goes_on(entry)))
+        if not kept:
+            self._looks.forget(entry.source)
         return content, suffix
 
     def forget(self, key: str) -> None:
@@ -186,6 +191,7 @@ class Workshop:
         if entry is not None:
             if entry.run is not None:
                 entry.run.stop.set()
+            self._duties.forget(key)
             self._looks.forget(entry.source)
             shutil.rmtree(entry.folder, ignore_errors=True)
 
@@ -193,13 +199,25 @@ class Workshop:
         """Give up everything and end the thread."""
         for key in list(self._entries):
             self.forget(key)
-        self._asked.put(None)
+        self._duties.close()
         self._thread.join(timeout=60)
 
     def _work(self) -> None:
-        while (asked := self._asked.get()) is not None:
-            with suppress(Exception):  # of preparations; a run tells its own. The next picture needs this thread
-                asked()
+        while self._does_one():
+            pass
+
+    def _does_one(self) -> bool:
+        """Do what comes next, and hold it no longer than that, for it may hold a picture; False at the end."""
+        duty = self._duties.next()
+        if duty is None:
+            return False
+        with suppress(GrainwiseError, OSError, MemoryError):  # of preparations; a run tells its own
+            duty()
+        return True
+
+    def _goes_on(self, entry: Entry) -> bool:
+        """Whether a preparation is worth its time: its picture is kept, and nothing newer waits."""
+        return entry.key in self._entries and not self._duties.waiting
 
     def _run(self, entry: Entry, run: Run) -> None:
         try:
