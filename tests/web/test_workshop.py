@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.runtime.denoiser import Denoiser
@@ -139,3 +140,34 @@ def test_a_picture_that_is_forgotten_during_a_look_is_not_kept(workshop: Worksho
     workshop.look(entry, {"budget": "fast"}, None, sharp=False)
     assert workshop._looks._held is None
     assert not workshop._duties.waiting
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (lambda: torch.empty(1 << 60, dtype=torch.uint8), "not enough memory"),
+        (lambda: bytearray(1 << 62), "not enough memory"),
+        (lambda: torch.ones(2) @ torch.ones(3), "not foreseen: RuntimeError: "),
+        (lambda: {}["x"], "not foreseen: KeyError: 'x'"),
+        (lambda: Path("/nowhere/at/all").read_bytes(), "No such file"),
+    ],
+)
+def test_whatever_goes_wrong_is_told_and_the_thread_goes_on(
+    workshop: Workshop, entry: Entry, monkeypatch: pytest.MonkeyPatch, error: Callable[[], object], words: str
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(workshop, "_restore", lambda entry, run: error())
+        run = workshop.restore(entry, {"budget": "fast"})
+        assert ended(run) == "failed"
+        assert words in run.error
+        assert "\n" not in run.error
+    broken_look = threading.Event()
+
+    def prepare() -> None:
+        broken_look.set()
+        error()
+
+    workshop._duties.prepare(entry.key, prepare)
+    assert broken_look.wait(30)
+    run = workshop.restore(entry, {"budget": "fast"})
+    assert ended(run) == "done", run.error

@@ -211,7 +211,7 @@ class Workshop:
         duty = self._duties.next()
         if duty is None:
             return False
-        with suppress(GrainwiseError, OSError, MemoryError):  # of preparations; a run tells its own
+        with suppress(Exception):  # of preparations; a run tells its own
             duty()
         return True
 
@@ -225,8 +225,8 @@ class Workshop:
             run.state = "done"
         except Cancelled:
             run.state = "cancelled"
-        except Exception as error:  # noqa: BLE001 -- the page is told of any, and the thread goes on
-            run.error = " ".join(str(error).split()) or "there is not enough memory for this"
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the page is told, and the thread goes on
+            run.error = _told(error)
             run.state = "cancelled" if run.stop.is_set() else "failed"
         if entry.key not in self._entries:
             shutil.rmtree(entry.folder, ignore_errors=True)
@@ -265,6 +265,16 @@ class Workshop:
             "seconds": time.perf_counter() - start,
             "bytes": entry.result.stat().st_size,
         }
+
+
+def _told(error: Exception) -> str:
+    """What the page says of an error; torch has no class of its own for memory that a CPU does not have."""
+    words = " ".join(str(error).split())
+    if isinstance(error, GrainwiseError | OSError):
+        return words or type(error).__name__
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in words):
+        return "there is not enough memory for this; try a smaller budget, or grainwise on the command line"
+    return f"this went wrong in a way that was not foreseen: {type(error).__name__}: {words}"
 
 
 def _plain(stem: str) -> str:
