@@ -229,6 +229,31 @@ def test_preparing_is_cancelled_and_goes_on_nearest_first() -> None:
     assert None not in live._looks
 
 
+def test_what_is_prepared_takes_no_more_than_allowed() -> None:
+    net, most = half_unet("denoise", "slim"), 26 * 4 * 3 * 16 * 40
+    live = LiveRestorer(net, picture(), prepared_bytes=most, **EXACT)
+
+    def held(window: Box | None) -> int:
+        knots = live._looks[window].knots
+        return sum(knots.at(place).nbytes for place in knots.places if place not in knots.missing(0.0))
+
+    first, second, large = Box(0, 16, 0, 24), Box(0, 16, 8, 24), Box(0, 17, 0, 40)
+    live.prepare(first)
+    live.prepare(second)
+    assert held(first) + held(second) == most
+    live.prepare(large)
+    assert list(live._looks) == [second, large]
+    assert held(large) == 0
+    fresh_one = LiveRestorer(net, picture(), **EXACT)
+    assert np.array_equal(live.preview(0.1, large), fresh_one.preview(0.1, large))
+    live.prepare(Box(0, 16, 0, 40))
+    assert sum(held(window) for window in live._looks) == most
+    live.prepare(None)
+    assert held(None) == 0
+    with pytest.raises(InputError, match="0 bytes, got 250000 and -1"):
+        LiveRestorer(net, picture(), prepared_bytes=-1, **EXACT)
+
+
 def test_noise_that_varies_is_followed_as_a_denoiser_does() -> None:
     net = half_unet("denoise", "slim")
     image = picture(200, 180)

@@ -13,6 +13,7 @@ import torch
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.runtime.denoiser import Denoiser
 from grainwise.runtime.live import LiveRestorer
+from grainwise.runtime.tiles import Box
 from grainwise.web.duties import Duties
 from grainwise.web.workshop import Entry, Run, Workshop
 from tests.cli.conftest import noisy_pixels
@@ -171,3 +172,20 @@ def test_whatever_goes_wrong_is_told_and_the_thread_goes_on(
     assert broken_look.wait(30)
     run = workshop.restore(entry, {"budget": "fast"})
     assert ended(run) == "done", run.error
+
+
+def test_what_is_prepared_keeps_the_memory_limit(
+    workshop: Workshop, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restorer = workshop.tasks["denoise"].restorer
+    kept = 26 * 4 * 3 * 16 * 16
+    for spare, prepared in ((2 * kept, True), (2 * kept - 2, False)):
+        monkeypatch.setattr(restorer, "missing_bytes", lambda *given, spare=spare: -spare)
+        _, _, prepare = workshop._looks.look(
+            entry.source, workshop.tasks["denoise"], "fast", {"sigma": 20.0}, Box(0, 16, 0, 16), sharp=False
+        )
+        prepare(lambda share: True)
+        assert workshop._looks._live is not None
+        knots = workshop._looks._live[1]._looks[Box(0, 16, 0, 16)].knots
+        assert (knots.missing(0.5) == []) == prepared
+        workshop._looks.forget(entry.source)

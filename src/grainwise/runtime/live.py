@@ -41,6 +41,9 @@ from grainwise.runtime.tiles import Box, Tile, plan_tiles, tile_of
 MOST_LOOKS = 2
 """Windows, the whole picture among them, whose results at fixed levels are kept."""
 
+MOST_PREPARED = 512 << 20
+"""Bytes that the results at fixed levels of all windows take at most, if no fewer are allowed: 1.7 megapixels in colour."""
+
 _KNOTS = 24
 _STRIP = 64
 
@@ -92,12 +95,13 @@ class MergedNetwork:
 
 @dataclass(slots=True)
 class _Look:
-    """What is on the screen: a window of the picture, or all of it, reduced (``tile`` is None)."""
+    """A window of the picture, or all of it, reduced (``tile`` is None); 0 ``prepared_bytes`` where it is not prepared."""
 
     tile: Tile | None
     knots: Knots
     x: Tensor | None
     noise: Tensor | None
+    prepared_bytes: int
     features: Tensor | None = None
 
 
@@ -115,6 +119,7 @@ class LiveRestorer:
             is no estimate for other tasks.
         noise: the noise as it was estimated. Where it depends on brightness, the slider's value is its root mean square over
             the picture, as a denoiser's strength has it; for networks whose kernels do not depend on the level.
+        prepared_bytes: what the results that `prepare` keeps take at most; a window that needs more alone is not prepared.
         device, dtype: see `grainwise.runtime.restorer.Restorer`.
 
     Raises:
@@ -131,6 +136,7 @@ class LiveRestorer:
         preview_pixels: int = 250_000,
         estimator: LevelEstimator | None = None,
         noise: NoiseEstimate | None = None,
+        prepared_bytes: int = MOST_PREPARED,
         device: str = "auto",
         dtype: str = "auto",
     ) -> None:
@@ -148,9 +154,9 @@ class LiveRestorer:
             )
         if noise is not None and (facts.task != DENOISE or facts.level_range is not None):
             raise InputError("only a denoiser whose kernels do not depend on the level is told how the noise varies")
-        if preview_pixels < 1:
-            raise InputError(f"the preview needs at least 1 pixel, got {preview_pixels}")
-        self._estimator, self._noise = estimator, noise
+        if preview_pixels < 1 or prepared_bytes < 0:
+            raise InputError(f"a preview needs at least 1 pixel and 0 bytes, got {preview_pixels} and {prepared_bytes}")
+        self._estimator, self._noise, self._prepared_bytes = estimator, noise, prepared_bytes
         self._device = machine.find_device(device)
         self._dtype = machine.find_dtype(dtype, self._device)
         full, small = plan or network.space.widest, preview_plan or network.space.narrowest
@@ -231,7 +237,7 @@ class LiveRestorer:
         """Do what previews of ``window`` at any value have in common: results at fixed levels, kept for the last few windows.
 
         Args:
-            window: see `preview`.
+            window: see `preview`; nothing is done for one whose results would take more than ``prepared_bytes``.
             around: the value whose neighbours come first.
             progress: called after each level; returning False cancels, and what is done is kept.
 
@@ -240,6 +246,8 @@ class LiveRestorer:
             Cancelled: ``progress`` returned False.
         """
         look = self._look(window)
+        if look.prepared_bytes == 0:
+            return
         missing = look.knots.missing(0.5 if around is None else self._place(around))
         for done, place in enumerate(missing, 1):
             look.knots.put(place, self._glance(look, place))
@@ -259,11 +267,21 @@ class LiveRestorer:
                     x, noise = self._tensor(self._pixels[tile.read.slices]), self._varying(tile.read)
                 elif self.facts.task == DENOISE:
                     x, noise = self._reduced()
-                look = self._looks[window] = _Look(tile, Knots(places), x, noise)
+                look = self._looks[window] = _Look(
+                    tile, Knots(places), x, noise, self._allowed(window, len(places) + 1)
+                )
             self._looks.move_to_end(window)
-            while len(self._looks) > MOST_LOOKS:
+            kept = self._looks.values()
+            while len(kept) > MOST_LOOKS or sum(one.prepared_bytes for one in kept) > self._prepared_bytes:
                 self._looks.popitem(last=False)
             return look
+
+    def _allowed(self, window: Box | None, places: int) -> int:
+        """Bytes that the results of a window take at so many places, as float32; 0 where that is more than may be kept."""
+        height, width = self._pixels.shape[:2]
+        pixels = (height // self.factor) * (width // self.factor) if window is None else window.area
+        needed = pixels * self.facts.channels * torch.float32.itemsize * places
+        return needed if needed <= self._prepared_bytes else 0
 
     def _glance(self, look: _Look, place: float) -> Tensor:
         """[C, h, w] of a look, by the preview's plan."""

@@ -12,7 +12,7 @@ from grainwise.core.pictures import Picture, read_picture, write_picture
 from grainwise.networks.tasks import DENOISE
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.budget import choose_plan
-from grainwise.runtime.live import LiveRestorer
+from grainwise.runtime.live import MOST_PREPARED, LiveRestorer
 from grainwise.runtime.noise_level import estimate_noise
 from grainwise.runtime.pixels import Image, ProgressCallback
 from grainwise.runtime.tiles import Box
@@ -97,7 +97,8 @@ class Looks:
         if self._live is None or self._live[0] != key:
             self._live = None
             height, width = picture.pixels.shape[:2]
-            if restorer.missing_bytes((height, width), 2 * picture.pixels.nbytes, budget) > 0:
+            spare = -restorer.missing_bytes((height, width), 2 * picture.pixels.nbytes, budget)
+            if spare < 0:
                 raise InputError("this picture is too large for quick looks in the memory allowed; restore it")
             varies = blind and network.facts.level_range is None
             live = LiveRestorer(
@@ -105,6 +106,7 @@ class Looks:
                 picture.pixels,
                 plan=key[2],
                 noise=estimate_noise(picture.pixels) if varies else None,
+                prepared_bytes=min(MOST_PREPARED, spare // 2),
                 device=str(restorer.device),
                 dtype=str(restorer.dtype).removeprefix("torch."),
             )
