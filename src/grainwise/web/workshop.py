@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from grainwise import __version__
-from grainwise.core.errors import Cancelled, InputError
+from grainwise.core.errors import Cancelled, GrainwiseError, InputError
 from grainwise.core.pictures import check_target, read_picture, target_format, write_picture
 from grainwise.runtime.budget import choose_plan
 from grainwise.runtime.restorer import Restorer
