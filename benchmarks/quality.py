@@ -11,6 +11,7 @@ and in its notes the number format that they were measured in; whole sets alone,
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -74,11 +75,19 @@ def as_it_came(data: Path, degradation: Degradation, limit: int | None) -> float
 
 
 def harm(restorer: Denoiser, data: Path, limit: int | None) -> str:
-    """What denoising does to pictures without noise."""
+    """What denoising does to pictures without noise: a mean would be infinite where one comes back unchanged."""
     clean = Noise(kind="gaussian", sigma=0)
-    fast, best = (psnr(method(restorer, budget, blind=True), data, clean, limit) for budget in ("fast", "best"))
-    told = psnr(method(restorer, "best", blind=False), data, clean, limit)
-    return f"{data.name} without noise: blind, fast {fast:.2f} dB, best {best:.2f} dB; told 0: {told} dB"
+
+    def kept(budget: str, *, blind: bool) -> str:
+        pictures = pictures_in(data, limit)
+        rows = evaluate(method(restorer, budget, blind=blind), pictures, clean, RGB_U8, with_ssim=False).scores
+        found = [row.psnr for row in rows]
+        changed = [each for each in found if math.isfinite(each)]
+        worst = f", the others {min(changed):.1f} dB or more" if changed else ""
+        return f"{len(found) - len(changed)} of {len(found)} unchanged{worst}"
+
+    blind = "; ".join(f"blind, {budget}: {kept(budget, blind=True)}" for budget in ("fast", "best"))
+    return f"{data.name} without noise: {blind}; told 0: {kept('best', blind=False)}"
 
 
 def with_scores(card: Card, scores: dict[str, dict[str, float]], dtype: str) -> Card:
