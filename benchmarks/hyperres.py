@@ -90,6 +90,7 @@ class Bench:
             f"crops.luma={json.dumps(run.task == 'dejpeg')}",
             f"method.subnets={run.subnets}",
             f"method.learns={run.learns}",
+            *([] if run.subnets == 1 else ["method.jitter=0"]),
             f"loop.steps={steps}",
             f"loop.warmup={min(100, steps // 5)}",
             f"loop.crops=[[0,{self.args.crop}]]",

@@ -58,7 +58,7 @@ class Run:
         task: see `TASKS`.
         levels: that it is taught.
         config: of the network, beside the task.
-        subnets: of the sandwich; 1 teaches the widest alone.
+        subnets: of the sandwich; 1 teaches the widest alone, more teach uniform plans, those that are scored.
         learns: see `LevelsMethod`.
         start: the run whose weights it starts from.
         network: its registered name.
