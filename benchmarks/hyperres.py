@@ -35,6 +35,7 @@ from hyperres_runs import (
     ESTIMATES,
     SETS,
     SLIMMABLE,
+    SLIMMABLE_LONGER,
     TABLED,
     TASKS,
     TOLD,
@@ -108,7 +109,7 @@ class Bench:
 
     def weights(self, run: Run) -> Path:
         """The weights of ``run``, trained now where they are not there."""
-        return self.runs.weights(self.name(run), lambda: self.recipe(run, self.args.steps))
+        return self.runs.weights(self.name(run), lambda: self.recipe(run, run.longer * self.args.steps))
 
     def network(self, run: Run) -> Network:
         """The trained network."""
@@ -231,10 +232,11 @@ def blind(tasks: Sequence[str]) -> Iterator[Score]:
 
 
 def by_width(_: Sequence[str]) -> Iterator[Score]:
-    """Width, noise level -> the slimmable network at that width, and one of that width alone."""
+    """Width, noise level -> the slimmable network at that width, the same taught longer, and one of that width alone."""
     for width in WIDTHS:
         for level in TRAINED["denoise"]:
             yield score((width, level, "slimmable"), SLIMMABLE, level, width=width)
+            yield score((width, level, "longer"), SLIMMABLE_LONGER, level, width=width)
             yield score((width, level, "alone"), of_width(width), level)
 
 
@@ -261,7 +263,7 @@ def plan(benches: Sequence[Bench], parts: dict[str, list[Score]]) -> Iterator[st
             for run in runs:
                 there = (bench.runs.out / bench.name(run) / "weights.safetensors").exists()
                 if (bench.seed, run) not in seen and not there:
-                    training += bench.args.steps * bench.seconds_per_step(run) / 60
+                    training += run.longer * bench.args.steps * bench.seconds_per_step(run) / 60
                     count += 1
                 seen.add((bench.seed, run))
             for each in scores:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ class Run:
         learns: see `LevelsMethod`.
         start: the run whose weights it starts from.
         network: its registered name.
+        longer: its steps are so many times those of the others.
     """
 
     kind: str
@@ -72,12 +73,14 @@ class Run:
     learns: str = "all"
     start: "Run | None" = None
     network: str = "hyperres"
+    longer: int = 1
 
     @property
     def name(self) -> str:
-        """Of its folder: the kind, and the level that it is taught, where that is one of several."""
+        """Of its folder: the kind, the level that it is taught, where that is one of several, and what else sets it apart."""
         level = "" if len(self.levels) > 1 else f"-{self.levels[0]:g}"
-        return f"{self.kind}{level}{'' if self.start is None else '-second'}"
+        longer = "" if self.longer == 1 else f"-x{self.longer}"
+        return f"{self.kind}{level}{'' if self.start is None else '-second'}{longer}"
 
 
 def hyper(task: str) -> Run:
@@ -105,6 +108,7 @@ DNI = dedicated("denoise", ENDS[1], start=dedicated("denoise", ENDS[0]))
 SLIMMABLE = Run(
     "denoise-slimmable", "denoise", TRAINED["denoise"], (("stream", WIDTHS), ("inner", WIDTHS)), subnets=len(WIDTHS)
 )
+SLIMMABLE_LONGER = replace(SLIMMABLE, longer=2)
 
 
 def of_width(width: int) -> Run:

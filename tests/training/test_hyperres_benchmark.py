@@ -55,8 +55,8 @@ def test_claims_are_judged(report: ModuleType) -> None:
         assert list(told.values()) == [expected]
     blind = {"dejpeg": {10.0: {"told": 29.0, "blind": 28.99}, 80.0: {"told": 38.0, "blind": 37.8}}}
     assert list(judged(report, {"blind": blind}).values()) == [AGAINST]
-    widths = {16: {15.0: {"slimmable": 30.0, "alone": 30.05}}, 24: {15.0: {"slimmable": 30.0, "alone": 30.2}}}
-    assert list(judged(report, {"widths": widths}).values()) == [FOR, AGAINST]
+    near, far = ({15.0: {"slimmable": 30.0, "longer": 30.1, "alone": alone}} for alone in (30.05, 30.22))
+    assert list(judged(report, {"widths": {16: near, 24: far}}).values()) == [FOR, FOR, AGAINST, AGAINST]
 
 
 def test_the_best_share_is_the_top_of_the_curve(report: ModuleType) -> None:
