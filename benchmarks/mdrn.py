@@ -11,19 +11,23 @@ not made again: after any interruption, the same command goes on. The report is 
 
 import argparse
 import json
+import math
 import shlex
 import statistics
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from resumable_runs import RULE, Runs, Scores, Scoring, judge
 
 from grainwise.core.commit import current_commit
 from grainwise.core.errors import InputError
 from grainwise.core.files import whole_file
 from grainwise.evaluation.environment import environment
+from grainwise.networks.checkpoint import load_weights
 from grainwise.networks.mdrn import SIZES
 from grainwise.runtime.machine import tune_allocator
 from grainwise.training import recipes
@@ -88,6 +92,7 @@ class Bench:
         changes = [
             f"data={','.join(map(str, self.args.train))}",
             f"loop.steps={steps}",
+            f"loop.warmup={min(100, steps // 5)}",
             f"loop.crops=[[0,{self.args.crop}]]",
             f"loop.batch={self.args.batch}",
             f"loop.seed={run.seed}",
@@ -127,6 +132,19 @@ class Bench:
     def scores(self, run: Run) -> dict[str, Any]:
         """What ``run`` scores, measured now where that is not written down."""
         return self.runs.scores(run.name, lambda: self.recipe(run, self.steps(run)), self.scoring)
+
+    def seconds_per_megapixel(self, run: Run) -> float:
+        """Of its network, extracted, on the CPU in float32, at 512x512: the median of nine calls."""
+        network = load_weights(self.weights(run)).network
+        plain = network.extract(network.space.widest).to(memory_format=torch.channels_last)
+        x, sigma = torch.rand(1, 3, 512, 512), torch.tensor([25 / 255])
+        clock = []
+        with torch.inference_mode():
+            for _ in range(12):
+                start = time.perf_counter()
+                plain(x, sigma=sigma)
+                clock.append(time.perf_counter() - start)
+        return statistics.median(clock[3:]) * 1e6 / 512**2
 
     def there(self) -> list[Run]:
         """Every run that was trained and scored, by whichever call; no teachers."""
@@ -234,10 +252,49 @@ def table(results: dict[Run, dict[str, Any]], budget: str, metric: str = "psnr")
     return lines
 
 
+def per_cost(results: dict[Run, dict[str, Any]], seconds: dict[tuple[str, bool], float]) -> list[str]:
+    """What is gained over the noisy picture, mean over seeds, sets and levels, and that by parameter and by second."""
+    lines = [
+        "| student | taught by | equal | gain, dB | parameters | dB per 100K parameters | ms a megapixel | dB per 100 ms |"
+    ]
+    lines.append("|---|---|---|" + "---:|" * 5)
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in results:
+        groups.setdefault((run.size, run.arm, run.budget), []).append(run)
+    for (size, arm, budget), runs in sorted(groups.items(), key=lambda item: (item[0][2], item[0][0])):
+        gains = [statistics.fmean(gain_over_noise(results[run])) for run in runs]
+        mean, parameters = statistics.fmean(gains), results[runs[0]]["parameters"]
+        ms = 1e3 * seconds[size, arm == "U-Net"]
+        student = f"U-Net like {size}" if arm == "U-Net" else size
+        taught = "nobody" if arm in ("alone", "U-Net") else arm
+        lines.append(f"| {student} | {taught} | {budget} | {mean:.2f} | {parameters:,} | {1e5 * mean / parameters:.2f} "
+                     f"| {ms:.0f} | {100 * mean / ms:.2f} |")  # fmt: skip
+    return lines
+
+
+def gain_over_noise(row: dict[str, Any]) -> list[float]:
+    """dB over the noisy picture, whose noise is not clipped, of each cell."""
+    return [psnr - 20 * math.log10(255 / int(cell.split()[1])) for cell, psnr in row["psnr"].items()]
+
+
 def report(
-    results: dict[Run, dict[str, Any]], teachers: dict[str, Scores], command: str, path: Path, limit: int | None
+    results: dict[Run, dict[str, Any]],
+    seconds: dict[tuple[str, bool], float],
+    teachers: dict[str, Scores],
+    command: str,
+    path: Path,
+    limit: int | None,
 ) -> None:
-    """Write ``path`` (Markdown) and the same numbers beside it as JSON; ``limit``: pictures of a set, None for all."""
+    """Write ``path`` (Markdown) and the same numbers beside it as JSON.
+
+    Args:
+        results: of every run.
+        seconds: a megapixel, for each size and whether it is the U-Net.
+        teachers: their scores.
+        command: that made it.
+        path: of the page.
+        limit: pictures of a set, None for all.
+    """
     here = environment(commit=current_commit())
     lines = ["# MDRN and heterogeneous distillation", ""]
     lines += ["PSNR in dB, protocol `rgb-u8`, level told, float32; mean over seeds ± standard deviation between them.",
@@ -249,7 +306,7 @@ def report(
         lines += [f"## Equal {budget}", "", *table(results, budget), ""]
         if all(row.get("ssim") for run, row in results.items() if run.budget == budget):
             lines += ["SSIM:", "", *table(results, budget, "ssim"), ""]
-    lines += ["## Teachers", ""]
+    lines += ["## By parameter and by second", "", *per_cost(results, seconds), "", "## Teachers", ""]
     for name, scores in teachers.items():
         lines.append(f"- {name}: " + ", ".join(f"{cell} {value:.2f}" for cell, value in scores.items()))
     lines += ["", "## What the abstract claims, and what these numbers say", ""]
@@ -310,7 +367,8 @@ def main() -> None:
     ]:
         quiet = bench.scores(Run("teacher", size, "alone", QUIET_SEED))
         teachers[f"S2: {size}, seen at the full level"] = quiet["psnr"]
-    report(results, teachers, f"python benchmarks/mdrn.py {shlex.join(sys.argv[1:])}", args.report, args.limit)
+    seconds = {(run.size, run.arm == "U-Net"): bench.seconds_per_megapixel(run) for run in results}
+    report(results, seconds, teachers, f"python benchmarks/mdrn.py {shlex.join(sys.argv[1:])}", args.report, args.limit)
 
 
 if __name__ == "__main__":

@@ -241,19 +241,23 @@ class Runs:
         return scores | {metric: {cell: scores[metric][cell] for cell in scoring.cells} for metric in scoring.metrics}
 
 
-def restorer(weights: Path) -> Restorer:
+def restorer(weights: Path, *, narrowest: bool = False) -> Restorer:
     """What scores are taken with: on the CPU, in float32, told the level where the network takes it.
 
-    `Denoiser` takes no network that is blind; one that is runs on the whole picture.
+    The widest plan, or the ``narrowest``. `Denoiser` takes no network that is blind, and knows the plans of the card alone; for
+    the others the network runs on the whole picture.
     """
     loaded = load_weights(weights)
-    if loaded.network.facts.needs_sigma:
+    space, needs_sigma = loaded.network.space, loaded.network.facts.needs_sigma
+    if needs_sigma and not narrowest:
         return restorer_of(Denoiser(loaded, device="cpu", dtype="float32"), "best")
-    plain = loaded.network.extract(loaded.network.space.widest).to(memory_format=torch.channels_last)
+    plan = space.narrowest if narrowest else space.widest
+    plain = loaded.network.extract(plan).to(memory_format=torch.channels_last)
 
     def restore(noisy: FloatPicture, sigma: float) -> FloatPicture:
+        told = {"sigma": torch.tensor([sigma])} if needs_sigma else {}
         with torch.inference_mode():
-            restored = plain(torch.from_numpy(noisy).permute(2, 0, 1)[None])
+            restored = plain(torch.from_numpy(noisy).permute(2, 0, 1)[None], **told)
         return restored[0].permute(1, 2, 0).contiguous().numpy()
 
     return restore

@@ -12,7 +12,7 @@ from grainwise.core.errors import InputError
 from grainwise.networks import mdrn
 from grainwise.networks.mdrn import MDRN, SIZES, ChannelAttention
 
-SMALLEST = {"widths": ((16, 24), (16, 24), (16, 24)), "blocks": 1}
+SMALLEST = {"widths": ((16, 24),) * 4, "blocks": 1}
 
 
 def test_the_table_of_sizes_is_true() -> None:
@@ -25,7 +25,7 @@ def test_the_table_of_sizes_is_true() -> None:
         assert net.space.narrowest == net.space.widest
         assert net.macs_per_pixel(net.space.widest) == macs
         assert sum(p.numel() for p in net.parameters()) == parameters
-    assert [round(MDRN(**c).macs_per_pixel(MDRN(**c).space.widest), -4) for c in SIZES.values()] == [1e4, 6e4, 14e4]
+    assert [round(MDRN(**c).macs_per_pixel(MDRN(**c).space.widest), -4) for c in SIZES.values()] == [2e4, 6e4, 15e4]
 
 
 def test_the_default_is_slimmable_from_tiny_to_small() -> None:
@@ -41,19 +41,20 @@ def test_a_block_subtracts_what_it_finds_at_each_scale_in_turn() -> None:
     net = MDRN(**SMALLEST)
     plan, x = net.space.widest, torch.rand(2, 24, 8, 16)
     block = net.blocks[0]
-    u2 = block.corrections[0](x, plan)
-    u4 = block.corrections[1](u2, plan)
-    noise = block.corrections[1].degrade(u2, plan)
+    u1 = block.corrections[0](x, plan)
+    u2 = block.corrections[1](u1, plan)
+    u4 = block.corrections[2](u2, plan)
+    noise = block.corrections[2].degrade(u2, plan)
     assert noise.shape == (2, 24, 2, 4)
-    for conv in (block.corrections[1].conv1, block.corrections[1].conv2):
+    for conv in (block.corrections[2].conv1, block.corrections[2].conv2):
         noise = conv(noise, plan).relu()
-    torch.testing.assert_close(u4, u2 - block.corrections[1].reconstruct(noise, plan))
-    torch.testing.assert_close(block(x, plan), x + block.fuse(torch.cat([x, u2, u4], 1), plan))
+    torch.testing.assert_close(u4, u2 - block.corrections[2].reconstruct(noise, plan))
+    torch.testing.assert_close(block(x, plan), x + block.fuse(torch.cat([x, u1, u2, u4], 1), plan))
 
 
 def test_reconstruction_is_a_1x1_with_a_pixel_shuffle() -> None:
     plain = MDRN(**SMALLEST).extract(MDRN(**SMALLEST).space.widest)
-    layer = plain.blocks[0].corrections[1].reconstruct
+    layer = plain.blocks[0].corrections[2].reconstruct
     x = torch.rand(1, 24, 3, 5)
     as_1x1 = layer.weight.permute(1, 2, 3, 0).reshape(24 * 16, 24, 1, 1)
     shuffled = nn.functional.pixel_shuffle(nn.functional.conv2d(x, as_1x1), 4)
@@ -92,8 +93,8 @@ def test_global_attention_is_stated_and_agrees_when_extracted() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"widths": ((8, 16), (16,), (16,))}, "at least 16"),
-        ({"widths": ((16,), (16,))}, "2 scales"),
+        ({"widths": ((8, 16), (16,), (16,), (16,))}, "at least 16"),
+        ({"widths": ((16,), (16,), (16,))}, "3 scales"),
         ({"blocks": 0}, "one block"),
         ({"attention": "local"}, "one of none, global"),
     ],

@@ -13,7 +13,7 @@ from grainwise.runtime.denoiser import Denoiser
 @pytest.fixture
 def weights() -> Weights:
     torch.manual_seed(0)
-    network = MDRN(widths=((16,), (16,), (16,)), blocks=1).eval().requires_grad_(False)
+    network = MDRN(widths=((16,), (16,), (16,), (16,)), blocks=1).eval().requires_grad_(False)
     plan = network.space.widest
     measured = MeasuredPlan(str(plan), round(network.macs_per_pixel(plan)), {}, "best")
     card = Card(licence="CC0", data=(), recipe="", commit="0", steps=1, seconds=1.0, device="cpu", plans=(measured,))

@@ -4,7 +4,7 @@ import torch
 
 from grainwise.networks.mdrn import MDRN
 
-TINY = {"widths": ((16,), (16,), (16,)), "blocks": 1}
+TINY = {"widths": ((16,), (16,), (16,), (16,)), "blocks": 1}
 
 
 def student() -> MDRN:
@@ -14,4 +14,4 @@ def student() -> MDRN:
 
 def teacher_network() -> MDRN:
     torch.manual_seed(2)
-    return MDRN(widths=((24,), (16,), (16,)), blocks=2)
+    return MDRN(widths=((24,), (16,), (16,), (16,)), blocks=2)

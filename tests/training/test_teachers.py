@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit:DeprecationWarning", "ignore:.isinstance.treespec:FutureWarning"
 )
 
-SMALLEST = {"widths": ((16, 24), (16, 24), (16, 24)), "blocks": 2}
+SMALLEST = {"widths": ((16, 24),) * 4, "blocks": 2}
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def mdrn_student(size: str) -> Recipe:
     """MDRN of one size (`grainwise.networks.mdrn.SIZES`), which outside teachers can teach.
 
     ``method.teacher=FILE`` (the same noisy picture) and ``method.quiet_teacher=FILE`` (half the noise) name weights of any
-    network, TorchScript or ONNX; ``method.teacher_taps=blocks.1=blocks.2,blocks.3=blocks.5`` distils features of weights too.
+    network, TorchScript or ONNX; ``method.teacher_taps=blocks.0=blocks.1,blocks.2=blocks.3`` distils features of weights too.
     """
     return replace(
         default(),
