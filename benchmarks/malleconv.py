@@ -96,9 +96,9 @@ BACKBONES = {
     "half_unet": Backbone("half_unet", {"widths": [[24], [48], [96]]}, {"widths": [[24], [48], [90]]}, "down.0"),
     "mdrn": Backbone(
         "mdrn",
-        {"widths": [[24], [24], [48], [96]]},
-        {"widths": [[24], [24], [48], [93]]},
-        "blocks.0.corrections.1.degrade",
+        {"widths": [[24], [96], [48], [24]]},
+        {"widths": [[24], [93], [48], [24]]},
+        "blocks.0.corrections.0.degrade",
     ),
     "flat": Backbone(
         "hyperres",

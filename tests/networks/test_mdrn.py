@@ -25,7 +25,7 @@ def test_the_table_of_sizes_is_true() -> None:
         assert net.space.narrowest == net.space.widest
         assert net.macs_per_pixel(net.space.widest) == macs
         assert sum(p.numel() for p in net.parameters()) == parameters
-    assert [round(MDRN(**c).macs_per_pixel(MDRN(**c).space.widest), -4) for c in SIZES.values()] == [2e4, 6e4, 15e4]
+    assert [round(MDRN(**c).macs_per_pixel(MDRN(**c).space.widest), -4) for c in SIZES.values()] == [2e4, 6e4, 14e4]
 
 
 def test_the_default_is_slimmable_from_tiny_to_small() -> None:
@@ -41,20 +41,24 @@ def test_a_block_subtracts_what_it_finds_at_each_scale_in_turn() -> None:
     net = MDRN(**SMALLEST)
     plan, x = net.space.widest, torch.rand(2, 24, 8, 16)
     block = net.blocks[0]
-    u1 = block.corrections[0](x, plan)
-    u2 = block.corrections[1](u1, plan)
-    u4 = block.corrections[2](u2, plan)
-    noise = block.corrections[2].degrade(u2, plan)
+    coarse, middle, fine = block.corrections
+    u4 = coarse(x, plan)
+    u2 = middle(u4, plan)
+    u1 = fine(u2, plan)
+    noise = coarse.degrade(x, plan)
     assert noise.shape == (2, 24, 2, 4)
-    for conv in (block.corrections[2].conv1, block.corrections[2].conv2):
+    for conv in (coarse.conv1, coarse.conv2):
         noise = conv(noise, plan).relu()
-    torch.testing.assert_close(u4, u2 - block.corrections[2].reconstruct(noise, plan))
-    torch.testing.assert_close(block(x, plan), x + block.fuse(torch.cat([x, u1, u2, u4], 1), plan))
+    torch.testing.assert_close(u4, x - coarse.reconstruct(noise, plan))
+    torch.testing.assert_close(u1, u2 - fine.conv2(fine.conv1(u2, plan).relu(), plan))
+    torch.testing.assert_close(block(x, plan), u1 + block.fuse.bias[:, None, None])
+    nn.init.normal_(block.fuse.weight)
+    torch.testing.assert_close(block(x, plan), u1 + block.fuse(torch.cat([x, u4, u2, u1], 1), plan))
 
 
 def test_reconstruction_is_a_1x1_with_a_pixel_shuffle() -> None:
     plain = MDRN(**SMALLEST).extract(MDRN(**SMALLEST).space.widest)
-    layer = plain.blocks[0].corrections[2].reconstruct
+    layer = plain.blocks[0].corrections[0].reconstruct
     x = torch.rand(1, 24, 3, 5)
     as_1x1 = layer.weight.permute(1, 2, 3, 0).reshape(24 * 16, 24, 1, 1)
     shuffled = nn.functional.pixel_shuffle(nn.functional.conv2d(x, as_1x1), 4)

@@ -5,9 +5,9 @@ that the network uses "the degradation mechanism of the noisy image" to "progres
 our reading of these words, and no number of the paper can be claimed for it.
 
 The idea: halving a noisy feature halves the sigma of independent noise, while structure stays. So a block *degrades* its
-stream (leaves it as large, then goes down by 2, then by 4), finds there what is noise, *reconstructs* it at full size and
-subtracts it from the running estimate; several blocks in a row remove the noise progressively. Without the correction at the
-stream's own size it loses 3 dB where there is little noise (sigma 10), for fine structure never meets a 3x3 convolution.
+stream (goes down by 4, then by 2), finds there what is noise, *reconstructs* it at full size and subtracts it from the running
+estimate; what is left is found at full size; several blocks in a row remove the noise progressively. Without the corrections at
+full size it loses 3 dB where there is little noise (sigma 10): fine structure never meets a 3x3 convolution.
 
 Unlike a literal reading, the stream runs at half resolution, as in `grainwise.networks.half_unet` and for the same measured
 reasons; and channel attention, whose global mean would make tiles wrong, is an option that is off.
@@ -32,8 +32,8 @@ Attention = Literal["none", "global"]
 
 STREAM = 2
 """Input pixels along a side of one pixel of the stream."""
-SCALES = (1, 2, 4)
-"""How far a block degrades the stream, in turn."""
+SCALES = (4, 2, 1)
+"""How far a block degrades the stream, in turn; 1 not at all."""
 COARSEST = STREAM * max(SCALES)
 """Input pixels along a side of one pixel of the coarsest stream."""
 SQUEEZE = 8
@@ -41,18 +41,18 @@ SQUEEZE = 8
 
 SIZES: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
     {
-        "tiny": {"widths": [[16], [16], [32], [64]], "blocks": 3},
-        "small": {"widths": [[32], [32], [64], [128]], "blocks": 3},
-        "base": {"widths": [[48], [48], [80], [160]], "blocks": 4},
+        "tiny": {"widths": [[16], [64], [32], [16]], "blocks": 3},
+        "small": {"widths": [[32], [128], [64], [32]], "blocks": 3},
+        "base": {"widths": [[48], [160], [80], [48]], "blocks": 4},
     }
 )
 """Configurations of one width each: name -> arguments of `MDRN`. In colour:
 
 | size | MACs/px | parameters |
 |---|---:|---:|
-| tiny | 15,492 | 413,292 |
-| small | 60,168 | 1,643,724 |
-| base | 146,124 | 3,675,660 |
+| tiny | 15,108 | 411,708 |
+| small | 58,632 | 1,637,484 |
+| base | 141,516 | 3,657,036 |
 
 They are chosen for MACs/px. Most parameters lie at the coarse scales, where they cost few: "fewer parameters", as the abstract
 says, is true of tiny alone.
@@ -96,8 +96,26 @@ class Correction(nn.Module):
         return u - noise
 
 
+class FineCorrection(nn.Module):
+    """u - body(u): nothing is degraded, so that nothing needs to be reconstructed."""
+
+    def __init__(self, convs: ConvSet, stream: ChannelDim, inner: ChannelDim) -> None:
+        """Build the body (two 3x3)."""
+        super().__init__()
+        self.conv1 = convs.conv(stream, inner, 3, reduction=STREAM)
+        self.conv2 = convs.conv(inner, stream, 3, reduction=STREAM)
+
+    def forward(self, u: Tensor, *at: Any) -> Tensor:
+        """[B, C, H, W] -> the same."""
+        noise: Tensor = self.conv2(conv_relu(self.conv1, u, *at), *at)
+        return u - noise
+
+
 class MDRBlock(nn.Module):
-    """x + attention(1x1(u0, u1, u2, u4)), where u0 = x and u_s is the running estimate after the correction at scale s."""
+    """u1 + attention(1x1(x, u4, u2, u1)), where u_s is the running estimate after the correction at scale s.
+
+    The 1x1 starts at zero: at first a block is its corrections.
+    """
 
     def __init__(
         self, convs: ConvSet, stream: ChannelDim, inner: Sequence[ChannelDim], *, attention: Attention
@@ -105,10 +123,12 @@ class MDRBlock(nn.Module):
         """Build a correction for each scale, and the fusion."""
         super().__init__()
         self.corrections = nn.ModuleList(
-            Correction(convs, stream, dim, scale=scale) for scale, dim in zip(SCALES, inner, strict=True)
+            FineCorrection(convs, stream, dim) if scale == 1 else Correction(convs, stream, dim, scale=scale)
+            for scale, dim in zip(SCALES, inner, strict=True)
         )
         estimates = sum((Channels.of(stream) for _ in SCALES), Channels.of(stream))
         self.fuse = convs.conv(estimates, stream, 1, reduction=STREAM)
+        nn.init.zeros_(self.fuse.weight)
         self.attention = ChannelAttention(convs, stream) if attention == "global" else None
 
     def forward(self, x: Tensor, *at: Any) -> Tensor:
@@ -118,9 +138,9 @@ class MDRBlock(nn.Module):
             estimates.append(correction(estimates[-1], *at))
         together = torch.cat(estimates, 1)
         if self.attention is None:
-            return conv_add(self.fuse, together, x, *at)
+            return conv_add(self.fuse, together, estimates[-1], *at)
         attended: Tensor = self.attention(self.fuse(together, *at), *at)
-        return x + attended
+        return estimates[-1] + attended
 
 
 class MDRN(Network):
@@ -130,7 +150,7 @@ class MDRN(Network):
     blocks, where distillation taps features ([B, stream, H / 2, W / 2], padded up to multiples of 8 input pixels).
 
     Args:
-        widths: allowed channel counts, ascending, of the stream (from 16) and inside the corrections at scale 1, 2 and 4.
+        widths: allowed channel counts, ascending, of the stream (from 16) and inside the corrections at scale 4, 2 and 1.
         blocks: number of blocks.
         attention: "none", or "global": channel attention over the whole picture at the end of each block. Its two tiny
             layers work once a picture and are not counted in MACs/px. With it tiles are not exact, and the facts say so;
@@ -146,7 +166,7 @@ class MDRN(Network):
     def __init__(
         self,
         *,
-        widths: Sequence[Sequence[int]] = ((16, 24, 32), (16, 24, 32), (32, 48, 64), (64, 96, 128)),
+        widths: Sequence[Sequence[int]] = ((16, 24, 32), (64, 96, 128), (32, 48, 64), (16, 24, 32)),
         blocks: int = 3,
         attention: Attention = "none",
         channels: int = 3,
