@@ -8,7 +8,7 @@ again: after any interruption, the same command goes on, and later ones may add 
 JSON and its pictures are made of all that lies there.
 
 Parts: `distillation` trains the supernet with in-place synergy (IS), in-place distillation (ID) and without; `slimming`
-searches the routing space of IS and draws 48 random sub-networks; `gate` trains gates over that space, with and without each
+searches the routing space of IS and draws random sub-networks; `gate` trains gates over that space, with and without each
 loss, and with extreme labels; `beta` varies the threshold; `inets` trains a static network for each budget; `n` trains with 3
 and 5 sub-networks a step; `speed` times extracted networks (run it on a quiet machine). Each part brings along what it needs.
 """
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from dds_net_report import report
-from dds_net_scores import SIDE, Fixed, Pairs, Routed, Scores, cut, gate_seconds, photographed, scored, seconds_of
+from dds_net_scores import SIDE, Fixed, Pairs, Routed, Scores, cut, photographed, scored, speed_of
 
 from grainwise.core.commit import current_commit
 from grainwise.core.errors import InputError
@@ -36,7 +36,6 @@ from grainwise.core.files import whole_file
 from grainwise.core.pictures import picture_paths
 from grainwise.data.pairs import real_pairs
 from grainwise.networks.checkpoint import load_gated, load_weights
-from grainwise.networks.gated import GatedNetwork
 from grainwise.networks.ratios import RatioNetwork
 from grainwise.networks.registry import create_network
 from grainwise.networks.routes import RoutingSpace
@@ -59,6 +58,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "n=3": ("method.subnets=3",),
     "n=5": ("method.subnets=5",),
 }
+DISTILLED = ("IS", "ID", "none")
 GATES: dict[str, dict[str, Any]] = {
     "gate": {},
     "no gate loss": {"label_weight": 0.0},
@@ -68,7 +68,7 @@ GATES: dict[str, dict[str, Any]] = {
 BETAS = (0.0, 0.05, 0.1, 0.4, 0.8)
 """Beside the recipe's own."""
 RANDOM = 24
-"""Random sub-networks of each kind: every layer by itself, and near one ratio for all."""
+"""Random sub-networks of each kind, unless --random says otherwise: every layer by itself, and near one ratio for all."""
 ON_THE_WAY = 16
 """Sub-networks of the routing space that are scored on the test pictures."""
 
@@ -96,10 +96,11 @@ class Bench:
         """Refuse a folder whose runs had other settings."""
         settings = {
             name: str(getattr(self.args, name))
-            for name in ("train", "test", "real", "steps", "inet_steps", "slim_crops", "limit", "set")
+            for name in ("train", "test", "real", "steps", "inet_steps", "slim_crops", "limit", "random", "set")
         }
         note = self.out / "settings.json"
         before = json.loads(note.read_text()) if note.exists() else settings
+        before = {"random": str(RANDOM), **before}
         changed = [name for name, value in settings.items() if before[name] != value]
         if changed:
             raise InputError(f"{self.out} holds runs with another {', '.join(changed)}; take another --out")
@@ -203,6 +204,19 @@ class Bench:
         assert isinstance(network, RatioNetwork)
         return network
 
+    def arms(self, subject: Subject) -> list[str]:
+        """The arms of Table III that are asked for, and those that are trained already."""
+        trained = [arm for arm in DISTILLED if (self.folder(subject, arm) / "supernet" / WEIGHTS).exists()]
+        return [arm for arm in DISTILLED if arm in trained or arm in self.args.arms]
+
+    def network(self, subject: Subject) -> dict[str, Any]:
+        """The supernet's configuration and the costs of its ends."""
+        recipe = self.recipe(subject)
+        with torch.device("meta"):
+            network = create_network(recipe.network, recipe.config)
+        ends = {"smallest": network.space.narrowest, "largest": network.space.widest}
+        return {"config": recipe.config, **{name: network.macs_per_pixel(plan) for name, plan in ends.items()}}
+
     def ends(self, subject: Subject, arm: str) -> Scores:
         """Smallest and largest sub-network of an arm, and its training time."""
         network, folder = self.supernet(subject, arm), self.folder(subject, arm)
@@ -226,7 +240,7 @@ class Bench:
         ]
         drawn: list[Any] = []
         for kind in ("iid", "global"):
-            plans = sampler_of(kind, network, 0).draw(RANDOM, np.random.default_rng((subject.seed, 50)))
+            plans = sampler_of(kind, network, 0).draw(self.args.random, np.random.default_rng((subject.seed, 50)))
             for index, plan in enumerate(plans):
                 path = folder / "scores" / f"random-{kind}-{index:02d}.json"
                 drawn.append({"kind": kind, **self.plan_score(network, plan, path)})
@@ -293,19 +307,13 @@ class Bench:
             recipe = self.recipe(subject)
             network = create_network(recipe.network, recipe.config).eval()
             assert isinstance(network, RatioNetwork)
-            ends = (network.space.narrowest, network.space.widest)
-            x = torch.rand(512, 512, 3).numpy()
-            told: dict[str, Any] = {"threads": torch.get_num_threads()}
-            for name, plan in zip(("smallest", "largest"), ends, strict=True):
-                told[name] = {"macs": network.macs_per_pixel(plan), "seconds": seconds_of(Fixed(network, plan), x)}
-            told["gate"] = gate_seconds(GatedNetwork(network, ends), x)
-            return told
+            return speed_of(network)
 
         return self.cached(self.out / subject.backbone / "speed.json", make)
 
     def results(self, subject: Subject, parts: list[str]) -> dict[str, Any]:
         """Every part that is asked for, and what it needs."""
-        told: dict[str, Any] = {}
+        told: dict[str, Any] = {"network": self.network(subject)}
 
         def timed(part: str, make: Callable[[], Scores]) -> None:
             if part in parts:
@@ -314,7 +322,7 @@ class Bench:
                 self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
                 print(f"{subject.backbone}, seed {subject.seed}, {part}: {self.seconds[part]:.0f} s", flush=True)
 
-        timed("distillation", lambda: {arm: self.ends(subject, arm) for arm in ("IS", "ID", "none")})
+        timed("distillation", lambda: {arm: self.ends(subject, arm) for arm in self.arms(subject)})
         timed("slimming", lambda: self.slimming(subject))
         timed("inets", lambda: self.inets(subject))
         timed("gate", lambda: {title: self.gate(subject, title, **changes) for title, changes in GATES.items()})
@@ -359,12 +367,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="of every supernet")
     parser.add_argument("--inet-steps", type=int, default=0, help="of every I-Net; 0 for --steps")
     parser.add_argument("--slim-crops", type=int, default=32, help="held-out crops of the search")
+    parser.add_argument(
+        "--arms", nargs="+", choices=DISTILLED, default=list(DISTILLED), help="of the part distillation"
+    )
+    parser.add_argument("--random", type=int, default=RANDOM, help="random sub-networks of each kind; 0 for none")
     parser.add_argument("--limit", type=int, default=48, help="pictures of each test set")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the recipes"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/dds-net"), help="where runs are kept, and found again")
     parser.add_argument("--report", type=Path, default=Path("docs/results/dds-net.md"))
+    parser.add_argument(
+        "--beside", type=Path, nargs="+", default=[], help="other --out, whose backbones the report shows too"
+    )
     args = parser.parse_args()
     bench = Bench(args)
     for subject in [Subject(backbone, seed) for backbone in args.backbones for seed in args.seeds]:
@@ -375,7 +390,7 @@ def main() -> None:
             temporary.write_text(json.dumps(told))
     noisy = bench.cached(bench.out / "noisy.json", bench.noisy_scores)
     command = f"python benchmarks/dds_net.py {shlex.join(sys.argv[1:])}"
-    report(bench.out, noisy, bench.pairs("camera"), command, args.report)
+    report([bench.out, *args.beside], noisy, bench.pairs("camera"), command, args.report)
 
 
 if __name__ == "__main__":

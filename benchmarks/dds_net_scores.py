@@ -98,3 +98,13 @@ def gate_seconds(gated: GatedNetwork, x: np.ndarray, repeats: int = 7) -> dict[s
     pixels = x.shape[0] * x.shape[1]
     own = torch.tensor([gated.network.macs_per_pixel(plan) for plan in gated.routes])
     return {"seconds": float(np.median(times[1:])), "macs": float((gated.costs(pixels) - own).mean())}
+
+
+def speed_of(network: RatioNetwork) -> dict[str, Any]:
+    """Seconds of the smallest and the largest sub-network on 512x512, and of a gate over both."""
+    ends = (network.space.narrowest, network.space.widest)
+    x = torch.rand(512, 512, 3).numpy()
+    told: dict[str, Any] = {"threads": torch.get_num_threads()}
+    for name, plan in zip(("smallest", "largest"), ends, strict=True):
+        told[name] = {"macs": network.macs_per_pixel(plan), "seconds": seconds_of(Fixed(network, plan), x)}
+    return {**told, "gate": gate_seconds(GatedNetwork(network, ends), x)}

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,41 @@ def test_what_was_not_measured_is_not_judged(made: ModuleType) -> None:
     assert alone["(a) smallest sub-network: IS >= ID"].startswith("undecided, one seed for it (+0.200")
 
 
+def test_the_scale_is_said(made: ModuleType) -> None:
+    settings = {"steps": "2000", "inet_steps": "0", "limit": "24", "set": "[]"}
+    network = {"config": {"base": 16}, "smallest": 5594.0, "largest": 113616.0}
+    words = made.scale_words({"0": subject() | {"network": network}}, "danet", settings)
+    assert words == (
+        "Base width 16, reduced from the paper's 32: sub-networks of 5.6K to 113.6K MACs/px. "
+        "Supernets of 2000 and I-Nets of 2000 steps; at most 24 pictures a set."
+    )
+    late = settings | {"inet_steps": "500", "set": "['method.synergy_from=9']"}
+    words = made.scale_words({"0": subject()}, "vdnet", late)
+    assert words.endswith("I-Nets of 500 steps; at most 24 pictures a set; changed: ['method.synergy_from=9'].")
+
+
+def test_a_report_shows_the_backbones_of_several_folders(made: ModuleType, tmp_path: Path) -> None:
+    settings = {"steps": "2000", "inet_steps": "0", "limit": "24", "set": "[]"}
+    for folder, backbones in (("a", ("danet",)), ("b", ("danet", "mprnet"))):
+        for backbone in backbones:
+            place = tmp_path / folder / backbone
+            place.mkdir(parents=True)
+            (place / "results-0.json").write_text(json.dumps({"distillation": {"IS": subject()["distillation"]["IS"]}}))
+        (tmp_path / folder / "settings.json").write_text(json.dumps(settings | {"steps": folder}))
+    page = tmp_path / "page.md"
+    noisy = {"camera": {"psnr": 28.0}}
+    made.report([tmp_path / "a", tmp_path / "b"], noisy, [], "a command", page)
+    text = page.read_text()
+    assert (
+        text.index("## DDS-DANet")
+        < text.index("Supernets of a ")
+        < text.index("## DDS-MPRNet")
+        < text.index("Supernets of b ")
+    )
+    assert "| IS, smallest | 10.0 | 30.00 |" in text
+    assert "ID, smallest" not in text
+
+
 def test_the_tables_show_the_numbers(made: ModuleType) -> None:
     results = {"0": subject(), "1": subject()}
     main = made.main_table(results, "vdnet")
@@ -137,7 +173,7 @@ def test_the_tables_show_the_numbers(made: ModuleType) -> None:
     assert "| 20K, sub-network of the supernet | 20.0 | 31.00 | - | - | - |" in main
     assert "| 20K, DDS-Net, gate | 20.0 | 31.30 | 0.9000 | 36.00 | 39.01 at 19.4K |" in main
     assert [made.paper_gate("vdnet", budget) for budget in (99e3, 80e3, 2e6)] == ["39.24 at 113.0K", "-", "-"]
-    assert made.paper_gate("mprnet", 500e3) == "-"
+    assert made.paper_gate("mprnet", 500e3) == made.paper_gate("danet", 22e3) == "-"
     training = made.training_table(results)
     assert "| supernet, ID | 1,500 | 6,000 | 30.0 |" in training
     assert "| I-Net, 20K | 3,000 | 3,000 | 10.0 |" in training

@@ -8,7 +8,9 @@ import torch
 
 from grainwise.core.errors import InputError
 from grainwise.data.crops import NoisyCrops, NoisyCropSettings
+from grainwise.networks.danet import DANet
 from grainwise.networks.gated import GatedNetwork
+from grainwise.networks.mprnet import MPRNet
 from grainwise.networks.ratios import RatioNetwork
 from grainwise.networks.vdnet import VDNet
 from grainwise.training.dds_stages import OfItsOwn
@@ -38,13 +40,14 @@ def test_the_schedules_are_those_of_the_papers(name: str, batch: int, steps: int
         assert loop.rate(step) == pytest.approx(rate, rel=1e-2)
 
 
+STARTS = ("steps", "start_at_prior", "start_at_input", "mixup_from")
+"""What a short run may have of its own."""
+
+
 @pytest.mark.parametrize("name", ["dds-vdnet-small", "dds-danet-small", "dds-mprnet-small"])
 def test_small_recipes_keep_the_method_and_are_small(name: str) -> None:
     recipe, full = get_recipe(name), get_recipe(name.removesuffix("-small"))
-    settings = [
-        {k: v for k, v in vars(one.method).items() if k not in ("steps", "start_at_prior", "mixup_from")}
-        for one in (recipe, full)
-    ]
+    settings = [{k: v for k, v in vars(one.method).items() if k not in STARTS} for one in (recipe, full)]
     assert settings[0] == settings[1]
     assert type(recipe.method) is type(full.method)
     if name == "dds-mprnet-small":
@@ -71,6 +74,61 @@ def test_the_small_vdnet_starts_at_the_noisy_picture() -> None:
     assert not get_recipe("dds-vdnet").method.start_at_prior
     with pytest.raises(InputError, match="a VDNet starts at the prior"):
         recipe.method.build(network_of(get_recipe("default")), seed=0)
+
+
+def test_every_sub_network_of_the_small_danet_starts_at_its_input_with_the_same_features() -> None:
+    recipe = get_recipe("dds-danet-small", ['config={"base":8,"ratios":[1,3],"attention":true}'])
+    network = network_of(recipe)
+    assert isinstance(network, DANet)
+    assert recipe.method.build(network, seed=0).network is network
+    x = torch.rand(1, 3, 32, 32)
+    ends = (network.space.narrowest, network.space.widest)
+    for plan in ends:
+        assert torch.equal(network(x, plan), x)
+    first = network.space.narrowest["level0_dec2"]
+    with torch.no_grad():
+        network.unet.last.weight[:, :first].normal_()
+        narrow, wide = (network(x, plan) - x for plan in ends)
+    assert 0.05 < narrow.std() < 20
+    torch.testing.assert_close(narrow, wide)
+    assert not get_recipe("dds-danet").method.start_at_input
+
+
+def test_every_stage_of_the_small_mprnet_starts_at_its_input() -> None:
+    recipe = get_recipe("dds-mprnet-small")
+    network = network_of(recipe)
+    assert isinstance(network, MPRNet)
+    recipe.method.build(network, seed=0)
+    x = torch.rand(1, 3, 16, 16)
+    for plan in (network.space.narrowest, network.space.widest):
+        for stage in network.stages(x, plan):
+            assert torch.equal(stage, x)
+    with pytest.raises(InputError, match="an mprnet starts"):
+        recipe.method.build(network_of(get_recipe("default")), seed=0)
+
+
+def test_a_balanced_vdnet_starts_with_the_same_features() -> None:
+    changes = ['config={"base":8,"ratios":[1,3],"attention":true}', "method.balanced=true"]
+    recipe = get_recipe("dds-vdnet-small", changes)
+    network = network_of(recipe)
+    assert isinstance(network, VDNet)
+    recipe.method.build(network, seed=0)
+    first = network.space.narrowest["level0_dec2"]
+    x = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        network.unet.last.weight[:, :first].normal_()
+        narrow, wide = (network(x, plan) for plan in (network.space.narrowest, network.space.widest))
+    torch.testing.assert_close(narrow, wide)
+
+
+@pytest.mark.parametrize("name", ["start_at_input", "balanced"])
+def test_first_values_are_refused_where_they_do_not_fit(name: str) -> None:
+    recipe = get_recipe("dds-danet-small" if name == "start_at_input" else "dds-vdnet-small", [f"method.{name}=true"])
+    method = recipe.method if name == "start_at_input" else replace(recipe.method, start_at_prior=False)
+    with pytest.raises(InputError, match="starts"):
+        method.build(network_of(get_recipe("default")), seed=0)
+    with pytest.raises(InputError, match="both give first weights"):
+        get_recipe(recipe.name, [f"method.{name}=true", "init=weights.safetensors"])
 
 
 def test_a_gate_learns_from_pictures_of_its_own(data: NoisyCrops) -> None:

@@ -255,6 +255,13 @@ class MPRNet(RatioNetwork):
             least_tile=1,
         )
 
+    def start_at_input(self) -> None:
+        """Let every stage of every sub-network start at the noisy picture, for short trainings: its last layer becomes zero."""
+        with torch.no_grad():
+            for layer in (self.sam1.picture, self.sam2.picture, self.tail):
+                for parameter in layer.parameters():
+                    parameter.zero_()
+
     @property
     def config(self) -> dict[str, Any]:
         """Base widths, ratios, ties, attention and the greatest noise level."""

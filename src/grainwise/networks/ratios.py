@@ -14,7 +14,7 @@ from torch import Tensor
 from grainwise.core.errors import InputError
 from grainwise.networks.network import Network, check_picture, refuse_sigma
 from grainwise.primitives.attention import TanhAttention
-from grainwise.primitives.channels import ChannelDim, ChannelPlan, ChannelSpace
+from grainwise.primitives.channels import ChannelDim, ChannelPlan, Channels, ChannelSpace
 from grainwise.primitives.slim_conv import ConvSet
 
 GRID = 8
@@ -30,6 +30,21 @@ TAP_SQUEEZE = 4
 def on_grid(width: float) -> int:
     """The nearest multiple of 8, of two equally near the greater, and at least 8."""
     return max(GRID, math.floor(width / GRID + 0.5) * GRID)
+
+
+def balanced(inputs: Channels) -> Tensor:
+    """What the variance of each input channel's fresh weights is to be multiplied by: [channels at full width].
+
+    All of a part's variance moves to the channels of its narrowest sub-network; the weights of the others become zero, and
+    learn from there. A part of fixed width stays as it is.
+    """
+    factors = []
+    for part in inputs.parts:
+        wide = part.widest
+        least = wide if part.dim is None else part.times * part.dim.narrowest // part.per
+        factors.append(torch.zeros(wide))
+        factors[-1][:least] = wide / least
+    return torch.cat(factors)
 
 
 class RatioDims:

@@ -3,6 +3,7 @@
 Every convolution has a width of its own; a joined tensor keeps one prefix of the upsampled part and one of the skip.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,11 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grainwise.networks.network import Facts, check_picture, least_exact_tile, pad_to_multiple
-from grainwise.networks.ratios import RATIOS, RatioDims, RatioNetwork, reduced_width, refuse_levels
+from grainwise.networks.ratios import RATIOS, RatioDims, RatioNetwork, balanced, reduced_width, refuse_levels
 from grainwise.primitives.attention import TanhAttention
 from grainwise.primitives.channels import ChannelDim, ChannelPlan, Channels
 from grainwise.primitives.fused_conv import conv_leaky_relu
-from grainwise.primitives.slim_conv import SLIMMABLE, ConvSet, Layout, slim_layers
+from grainwise.primitives.slim_conv import (
+    SLIMMABLE,
+    ConvSet,
+    Layout,
+    SlimConvTranspose2d,
+    SlimLayer,
+    slim_layers,
+)
 
 SLOPE = 0.2
 
@@ -187,6 +195,41 @@ class UnetNetwork(RatioNetwork):
 
     def initialise(self) -> None:
         """Give the weights their first values: torch's own, unless a paper's code does otherwise."""
+
+    def balance(self) -> None:
+        """Change fresh weights so that a signal has the same size in narrow and in wide sub-networks.
+
+        First values are made for one fan in. A narrow sub-network has a prefix of it, without normalisation its signal shrinks
+        at every layer, and for hundreds of steps it does not learn at all. See `balanced`: every sub-network starts with the
+        same features in its first channels.
+        """
+        with torch.no_grad():
+            for layer in self._inner():
+                axis = 0 if isinstance(layer, SlimConvTranspose2d) else 1
+                shape = [-1 if i == axis else 1 for i in range(4)]
+                layer.weight.mul_(balanced(layer.inputs).sqrt().view(shape))
+
+    def start_at_input(self) -> None:
+        """Let every sub-network of a fresh network start at the noisy picture, with layers that keep the size of a signal.
+
+        For short trainings of networks with torch's own first values: those shrink a signal 2.4 times at every convolution
+        (their variance is 1 / (3 fan in), where a LeakyReLU wants 2 / ((1 + slope^2) fan in)), so that the last layer alone
+        learns for thousands of steps. Here they grow by as much and are balanced (`balance`), biases are zero, and so is the
+        last layer.
+        """
+        with torch.no_grad():
+            for layer in self._inner():
+                layer.weight.mul_(math.sqrt(6 / (1 + SLOPE**2)))
+                if layer.bias is not None:
+                    layer.bias.zero_()
+            for parameter in self.unet.last.parameters():
+                parameter.zero_()
+        self.balance()
+
+    def _inner(self) -> list[SlimLayer]:
+        """All layers but the last one and the attention head."""
+        parts = (self.unet.encoder, self.unet.down, self.unet.up, self.unet.decoder)
+        return [layer for part in parts for layer in slim_layers(part)]
 
     @property
     def config(self) -> dict[str, Any]:

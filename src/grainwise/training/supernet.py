@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.data.crops import Batch
+from grainwise.networks.mprnet import MPRNet
 from grainwise.networks.network import Network
+from grainwise.networks.unet import UnetNetwork
 from grainwise.networks.vdnet import VDNet
 from grainwise.training.distances import get_distance
 from grainwise.training.distillation import Teaching, TeachingSettings
@@ -200,10 +202,24 @@ class SupernetSettings(SandwichSettings, TeachingSettings):
     Args:
         distance: a name of `grainwise.training.distances.DISTANCES`.
         pupils: see `SupernetMethod`.
+        start_at_input: start at the noisy picture, with first values for short trainings; see `UnetNetwork.start_at_input`.
     """
 
     distance: str = "l1"
     pupils: Pupils = "narrowest"
+    start_at_input: bool = False
+
+    def build(self, network: Network, *, seed: int) -> SupernetMethod:
+        """The method of these settings.
+
+        Raises:
+            InputError: the network has no such start, and shall have it.
+        """
+        if self.start_at_input:
+            if not isinstance(network, UnetNetwork):
+                raise InputError(f"a danet or vdnet starts at its input, got a {type(network).__name__}")
+            network.start_at_input()
+        return super().build(network, seed=seed)
 
     def lesson(self, seed: int) -> Lesson:
         """The distance of the restored picture.
@@ -227,12 +243,26 @@ class StagesSettings(SandwichSettings):
         edges: weight of the edge distance.
         mixup: both parameters of MixUp's beta distribution, 0.6 in the published code; 0 mixes nothing.
         mixup_from: the first step that mixes.
+        start_at_input: every stage starts at the noisy picture, for short trainings; see `MPRNet.start_at_input`.
     """
 
     distance: str = "charbonnier"
     edges: float = 0.0
     mixup: float = 0.0
     mixup_from: int = 0
+    start_at_input: bool = False
+
+    def build(self, network: Network, *, seed: int) -> SupernetMethod:
+        """The method of these settings.
+
+        Raises:
+            InputError: the network is no MPRNet, and shall start at its input.
+        """
+        if self.start_at_input:
+            if not isinstance(network, MPRNet):
+                raise InputError(f"an mprnet starts each stage at its input, got a {type(network).__name__}")
+            network.start_at_input()
+        return super().build(network, seed=seed)
 
     def lesson(self, seed: int) -> Lesson:
         """The loss of three stages.
@@ -257,6 +287,7 @@ class VariationalSettings(SandwichSettings):
         noise_clip: greatest norm of S-Net's gradient on its own, 1e3 in the published code; 0 has one limit for both nets.
         start_at_prior: start with no noise and the variance eps2 in place of the paper's first values, for short trainings;
             see `VDNet.start_at`.
+        balanced: start with a signal of about the same size in narrow and in wide sub-networks; see `UnetNetwork.balance`.
     """
 
     eps2: float = 1e-6
@@ -264,17 +295,22 @@ class VariationalSettings(SandwichSettings):
     variance: Variance = "estimated"
     noise_clip: float = 0.0
     start_at_prior: bool = False
+    balanced: bool = False
 
     def build(self, network: Network, *, seed: int) -> SupernetMethod:
         """The method of these settings.
 
         Raises:
-            InputError: the network is no VDNet, and shall start at the prior.
+            InputError: the network is no VDNet, and shall start at the prior, or balanced.
         """
         if self.start_at_prior:
             if not isinstance(network, VDNet):
                 raise InputError(f"a VDNet starts at the prior of its variance, got a {type(network).__name__}")
             network.start_at(self.eps2)
+        if self.balanced:
+            if not isinstance(network, VDNet):
+                raise InputError(f"a VDNet starts balanced, got a {type(network).__name__}")
+            network.balance()
         return super().build(network, seed=seed)
 
     def more(self, network: Network, seed: int) -> dict[str, Any]:
