@@ -9,8 +9,9 @@ JSON and its pictures are made of all that lies there.
 
 Parts: `distillation` trains the supernet with in-place synergy (IS), in-place distillation (ID) and without; `slimming`
 searches the routing space of IS and draws random sub-networks; `gate` trains gates over that space, with and without each
-loss, and with extreme labels; `beta` varies the threshold; `inets` trains a static network for each budget; `n` trains with 3
-and 5 sub-networks a step; `speed` times extracted networks (run it on a quiet machine). Each part brings along what it needs.
+loss, and with extreme labels; `beta` varies the threshold; `inets` trains a static network for each budget; `shared`
+trains them again, for the steps at which 16 of them take the multiply-adds of one supernet's training; `n` trains with 3 and 5
+sub-networks a step; `speed` times extracted networks (run it on a quiet machine). Each part brings along what it needs.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from dds_net_budgets import passes_of, ratio_for, shared_steps
 from dds_net_report import report
 from dds_net_scores import SIDE, Fixed, Pairs, Routed, Scores, cut, photographed, scored, speed_of
 
@@ -48,9 +50,8 @@ from grainwise.training.recipe import Recipe
 from grainwise.training.samplers import sampler_of
 from grainwise.training.slimming import ROUTES
 from grainwise.training.stages import WEIGHTS, Run, Told, begun, run_stages
-from grainwise.training.supernet import SandwichSettings
 
-PARTS = ("distillation", "slimming", "gate", "inets", "n", "beta", "speed")
+PARTS = ("distillation", "slimming", "gate", "inets", "shared", "n", "beta", "speed")
 ARMS: dict[str, tuple[str, ...]] = {
     "IS": (),
     "ID": ("method.ensemble=false",),
@@ -277,17 +278,16 @@ class Bench:
 
         return self.cached(folder / "score.json", make)
 
-    def inets(self, subject: Subject) -> Scores:
-        """A static network for each budget, trained alone."""
+    def inets(self, subject: Subject, *, shared: bool = False) -> Scores:
+        """A static network for each budget, trained alone: as long as the supernet, or for its share of that training."""
         told = {}
+        steps = shared_steps(self.recipe(subject)) if shared else self.args.inet_steps or self.args.steps
         for budget in self.gate_stage(subject).budgets:
-            arm = f"I-{budget_name(budget)}"
+            arm = f"I-{budget_name(budget)}{' shared' if shared else ''}"
             full = self.recipe(subject)
             ratio = ratio_for(full, budget)
             config = json.dumps({**full.config, "ratios": [ratio, ratio], "attention": False})
-            recipe = self.recipe(
-                subject, f"config={config}", "method.subnets=1", f"loop.steps={self.args.inet_steps or self.args.steps}"
-            )
+            recipe = self.recipe(subject, f"config={config}", "method.subnets=1", f"loop.steps={steps}")
             folder = self.folder(subject, arm)
             self.run(recipe, folder, ("supernet",))
             loaded = load_weights(folder / "supernet" / WEIGHTS)
@@ -325,6 +325,7 @@ class Bench:
         timed("distillation", lambda: {arm: self.ends(subject, arm) for arm in self.arms(subject)})
         timed("slimming", lambda: self.slimming(subject))
         timed("inets", lambda: self.inets(subject))
+        timed("shared", lambda: self.inets(subject, shared=True))
         timed("gate", lambda: {title: self.gate(subject, title, **changes) for title, changes in GATES.items()})
         timed("n", lambda: {arm: self.ends(subject, arm) for arm in ("n=3", "IS", "n=5")})
         timed("beta", lambda: self.betas(subject))
@@ -339,21 +340,6 @@ class Bench:
         for beta in BETAS:
             told[str(beta)] = self.gate(subject, f"beta {beta:g}", beta=beta, budgets=(middle,))[str(middle)]
         return dict(sorted(told.items(), key=lambda item: float(item[0])))
-
-
-def passes_of(recipe: Recipe) -> int:
-    """Sub-networks that a step trains, each by a pass of its own."""
-    assert isinstance(recipe.method, SandwichSettings)
-    return recipe.method.subnets
-
-
-def ratio_for(recipe: Recipe, budget: float) -> float:
-    """The ratio at which the backbone itself, static, costs nearest to ``budget``."""
-    with torch.device("meta"):
-        static = create_network(recipe.network, {**recipe.config, "ratios": [0.1, 1.5], "attention": False})
-    assert isinstance(static, RatioNetwork)
-    ratios = [round(0.1 + 0.005 * step, 3) for step in range(281)]
-    return min(ratios, key=lambda ratio: abs(static.macs_per_pixel(static.plan_at(ratio)) - budget))
 
 
 def main() -> None:

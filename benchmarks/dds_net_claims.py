@@ -61,9 +61,9 @@ def gate_gain(told: dict[str, Any], title: str, budget: str) -> float:
     return float(one["psnr"] - at_cost(told["slimming"]["way"], one["macs"]))
 
 
-def inet_gain(told: dict[str, Any], budget: str) -> float:
+def inet_gain(told: dict[str, Any], budget: str, part: str = "inets") -> float:
     """The supernet's static sub-network against the I-Net of its cost."""
-    one = told["inets"][budget]
+    one = told[part][budget]
     return float(at_cost(told["slimming"]["way"], one["macs"]) - one["camera"]["psnr"])
 
 
@@ -100,6 +100,11 @@ def verdicts(results: Results) -> list[tuple[str, str]]:
         name = f"{float(budget) / 1e3:g}K"
         gain(f"(d) the gate beats the I-Net at equal MACs, {name}", lambda one, b=budget: dynamic_gain(one, b))
         gain(f"(d) a static sub-network beats the I-Net at equal MACs, {name}", lambda one, b=budget: inet_gain(one, b))
+    for budget in budgets_of(results, "shared"):
+        gain(
+            f"(d) a static sub-network beats the I-Net of a 16th of its training, {float(budget) / 1e3:g}K",
+            lambda one, b=budget: inet_gain(one, b, "shared"),
+        )
     if len(inets) > 1:
         first, *others = inets
         gain(

@@ -114,9 +114,10 @@ def training_table(results: Results) -> list[str]:
     """What each training took; a pass is one sub-network on one batch."""
     trained: dict[str, tuple[str, str]] = {}
     for told in results.values():
-        for part in ("distillation", "n", "inets"):
+        for part in ("distillation", "n", "inets", "shared"):
             for key in told.get(part, {}):
-                name = f"I-Net, {float(key) / 1e3:g}K" if part == "inets" else f"supernet, {key}"
+                words = {"inets": "I-Net, {:g}K", "shared": "I-Net, {:g}K, a 16th of a supernet's training"}.get(part)
+                name = words.format(float(key) / 1e3) if words else f"supernet, {key}"
                 trained.setdefault(name, (part, key))
     rows = []
     for name, (part, key) in trained.items():
@@ -227,10 +228,12 @@ def report(folders: list[Path], noisy: dict[str, Any], pairs: list[Any], command
     head += [
         "Small crops on one CPU core, where the paper has 250,000 to 700,000 steps of 128x128 on SIDD. A supernet and an I-Net "
         "are compared at the steps that each backbone's part names, not at equal passes or time: a step of a supernet runs n "
-        "sub-networks, that of an I-Net one. Clean pictures photographed by a random camera (`grainwise.data.camera`) stand in "
-        "for SIDD. So the orders below are to be compared with the paper's, never the decibels. Test pictures: the middle "
-        "256x256 of each, camera noise, blind; and the PolyU-Canon pairs, which nothing trained on; but the defaults of the "
-        "camera were chosen by tables over real pairs, these among them (docs/results/camera-noise.md). PSNR and SSIM in "
+        'sub-networks, that of an I-Net one. I-Nets "of a 16th" have the steps at which 16 of them, their costs spread evenly '
+        "by logarithm over the supernet's range, take the multiply-adds of its training. Clean pictures photographed by a "
+        "random camera (`grainwise.data.camera`) stand in for SIDD. So the orders below are to be compared with the paper's, "
+        "never the decibels. Test pictures: the middle 256x256 of each, camera noise, blind; and the PolyU-Canon pairs, which "
+        "nothing trained on; but the defaults of the camera were chosen by tables over real pairs, these among them "
+        "(docs/results/camera-noise.md). PSNR and SSIM in "
         "protocol `rgb-u8`, mean over pictures, then over seeds.",
         "",
         f"`{command}`",
@@ -275,7 +278,7 @@ def backbone_part(
     has = {part for told in results.values() for part in told}
     if has & {"inets", "gate"} and "slimming" in has:
         lines += ["### Budgets (Table I)", "", *main_table(results, backbone)]
-    if has & {"distillation", "n", "inets"}:
+    if has & {"distillation", "n", "inets", "shared"}:
         lines += ["### Training", "", *training_table(results)]
     if "distillation" in has:
         lines += ["### Distillation (Table III)", "", *ends_table(results, backbone, "distillation", ARMS)]

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,11 +58,13 @@ def subject(shift: float = 0.0) -> dict[str, Any]:
         end |= {"steps": 1500, "passes": 4, "seconds": 1800.0}
     spent = {"steps": 3000, "passes": 1, "seconds": 600.0}
     inets = {"20000.0": score(20e3, 30.4) | spent, "80000.0": score(80e3, 32.9) | spent}
+    shared = {"20000.0": score(20e3, 30.1) | spent | {"steps": 400}}
     gates = {"gate": {"largest": 160e3, "20000.0": routed(20e3, 31.3), "80000.0": routed(75e3, 33.0)}}
     return {
         "distillation": ends,
         "slimming": {"way": way, "random": drawn, "routes": []},
         "inets": inets,
+        "shared": shared,
         "gate": gates,
         "n": {"n=3": ends["ID"], "IS": ends["IS"], "n=5": ends["none"]},
         "beta": {"0.2": routed(80e3, 33.1)},
@@ -94,10 +97,12 @@ def test_each_claim_is_judged(made: ModuleType) -> None:
         "(d) a static sub-network beats the I-Net at equal MACs, 20K": "holds",
         "(d) the gate beats the I-Net at equal MACs, 80K": "holds",
         "(d) a static sub-network beats the I-Net at equal MACs, 80K": "holds",
+        "(d) a static sub-network beats the I-Net of a 16th of its training, 20K": "holds",
         "(d) most at the smallest budget (static sub-network)": "holds",
     }
     assert "+0.300" in told["(c) the gate beats the static sub-network of equal mean MACs, 20K"]
     assert "+0.600" in told["(d) a static sub-network beats the I-Net at equal MACs, 20K"]
+    assert "+0.900" in told["(d) a static sub-network beats the I-Net of a 16th of its training, 20K"]
     assert "+0.900" in told["(d) the gate beats the I-Net at equal MACs, 20K"]
     assert "+0.200" in told["(b) slimming beats sub-networks, every layer random by itself, at equal MACs"]
 
@@ -107,6 +112,25 @@ def test_passes_are_the_sub_networks_of_a_step(made: ModuleType) -> None:
     for backbone in made.NAMES:
         assert passes_of(get_recipe(f"dds-{backbone}-small")) == 4
     assert passes_of(get_recipe("dds-vdnet-small", ["method.subnets=1"])) == 1
+
+
+def test_the_small_recipes_reach_their_budgets(made: ModuleType) -> None:
+    budgets = importlib.import_module("dds_net_budgets")
+    for backbone in made.NAMES:
+        recipe = get_recipe(f"dds-{backbone}-small")
+        for budget in recipe.stages[2].budgets:
+            ratio = budgets.ratio_for(recipe, budget)
+            static = create_network(recipe.network, {**recipe.config, "ratios": [ratio, ratio], "attention": False})
+            assert static.macs_per_pixel(static.space.widest) == pytest.approx(budget, rel=0.2)
+
+
+def test_sixteen_static_networks_share_the_training_of_a_supernet(made: ModuleType) -> None:
+    shared_steps = importlib.import_module("dds_net_budgets").shared_steps
+    two = get_recipe("dds-danet-small", ["loop.steps=1000", "method.subnets=2"])
+    small, large = 5594, 113616
+    mean = (large - small) / math.log(large / small)
+    assert shared_steps(two) == pytest.approx(1000 * (small + large) / (16 * mean), abs=1)
+    assert shared_steps(two) < shared_steps(get_recipe("dds-danet-small", ["loop.steps=1000"])) < 600
 
 
 def test_crops_of_any_seed_and_of_one_picture(made: ModuleType, tmp_path: Path) -> None:
@@ -177,6 +201,7 @@ def test_the_tables_show_the_numbers(made: ModuleType) -> None:
     training = made.training_table(results)
     assert "| supernet, ID | 1,500 | 6,000 | 30.0 |" in training
     assert "| I-Net, 20K | 3,000 | 3,000 | 10.0 |" in training
+    assert "| I-Net, 20K, a 16th of a supernet's training | 400 | 400 | 10.0 |" in training
     ends = made.ends_table(results, "vdnet", "distillation", made.ARMS)
     assert "| ID, smallest | 10.0 | 29.80 | 0.9000 | 36.00 | 38.73 |" in ends
     assert made.slimming_table(results)[-2].endswith("| +0.200 | 50 |")
