@@ -40,8 +40,14 @@ def mixture(ends: dict[str, Any], macs: float) -> float:
 
 
 def random_gain(told: dict[str, Any], kind: str) -> tuple[float, float]:
-    """By how much the way beats random sub-networks of a kind at their own cost: mean dB, and the share that it beats."""
+    """By how much the way beats random sub-networks of a kind at their own cost: mean dB, and the share that it beats.
+
+    Raises:
+        KeyError: none of that kind was drawn.
+    """
     way, drawn = told["slimming"]["way"], [one for one in told["slimming"]["random"] if one["kind"] == kind]
+    if not drawn:
+        raise KeyError(kind)
     gains = [at_cost(way, one["macs"]) - one["camera"]["psnr"] for one in drawn]
     return statistics.fmean(gains), sum(gain > 0 for gain in gains) / len(gains)
 

@@ -20,6 +20,7 @@ from grainwise.training.recipes import get_recipe
 
 pytest.importorskip("matplotlib")
 
+BEATS_RANDOM = "(b) slimming beats sub-networks, every layer random by itself, at equal MACs"
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -148,8 +149,12 @@ def test_crops_of_any_seed_and_of_one_picture(made: ModuleType, tmp_path: Path) 
 
 def test_what_was_not_measured_is_not_judged(made: ModuleType) -> None:
     only = {"distillation": subject()["distillation"]}
+    bare = subject()
+    bare["slimming"]["random"] = []
+    assert dict(made.verdicts({"0": bare}))[BEATS_RANDOM] == "not measured"
+    assert made.slimming_table({"0": bare})[2].endswith("| - | - |")
     told = dict(made.verdicts({"0": only, "1": {"distillation": subject(0.1)["distillation"]}}))
-    assert told["(b) slimming beats sub-networks, every layer random by itself, at equal MACs"] == "not measured"
+    assert told[BEATS_RANDOM] == "not measured"
     assert told["(a) smallest sub-network: IS >= ID"] == "undecided (+0.150 dB, seeds +0.200, +0.100)"
     alone = dict(made.verdicts({"0": only}))
     assert alone["(a) smallest sub-network: IS >= ID"].startswith("undecided, one seed for it (+0.200")

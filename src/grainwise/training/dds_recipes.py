@@ -155,6 +155,7 @@ SMALL_METHOD: dict[str, dict[str, Any]] = {
 """Papers start where hundreds of thousands of steps do not mind."""
 SMALL_BUDGETS = {"vdnet": BUDGETS["vdnet"], "danet": (10e3, 25e3, 50e3), "mprnet": (200e3, 300e3, 450e3)}
 """As far between the smallest and the largest sub-network as the paper's are, about."""
+SMALL_POOL = {"vdnet": 768, "danet": 768, "mprnet": 256}
 
 
 def dds_small(full: Callable[[], Recipe]) -> Recipe:
@@ -175,7 +176,7 @@ def dds_small(full: Callable[[], Recipe]) -> Recipe:
         stages=(
             Training(name="supernet", measured=24),
             SlimStage(search=SlimmingConfig(lazy=8), crops=32, timed_size=128),
-            GateStage(budgets=SMALL_BUDGETS[network], routes=8, pool=768, loop=SMALL_GATE),
+            GateStage(budgets=SMALL_BUDGETS[network], routes=8, pool=SMALL_POOL[network], loop=SMALL_GATE),
         ),
     )
 
