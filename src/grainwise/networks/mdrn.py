@@ -128,7 +128,7 @@ class MDRBlock(nn.Module):
         )
         estimates = sum((Channels.of(stream) for _ in SCALES), Channels.of(stream))
         self.fuse = convs.conv(estimates, stream, 1, reduction=STREAM)
-        nn.init.zeros_(self.fuse.weight)
+        nn.init.zeros_(self.fuse.get_parameter("weight"))
         self.attention = ChannelAttention(convs, stream) if attention == "global" else None
 
     def forward(self, x: Tensor, *at: Any) -> Tensor:
