@@ -1,72 +1,279 @@
-"""Teach the level estimator of HyperRes for some steps, and compare it with the classical estimate of the noise level.
+"""How well the level of a picture is told blind (HyperRes, section 4.4): the paper's estimator, and the classical estimates.
 
-    python benchmarks/level_estimator.py --train ../shared/data/train-free --test ../shared/data/test/cbsd68
+    python benchmarks/level_estimator.py --train ../shared/data/train-free --test ../shared/data/test --steps 3000
 
-Noise: unclipped Gaussian, seed 0 for each picture. "within 1" and "within 2": share of pictures whose estimate is off by less
-than 1, by at most 2, of 255 sigma, as the paper's code counts.
+For each task (noise, JPEG, super-resolution) the paper's network is taught for --steps steps, on both protocols of the task at
+once. Then every test picture is degraded at each tabled level, and its level told three ways: by the mean of a grid of crops
+that covers the picture, by one crop, as the paper's code does, and by the classical estimate of the package. Last, a trained
+hyper-network of the task (--hyper, made by benchmarks/hyperres.py) is told each of these in place of the truth. Runs and
+estimates lie under --out and are not made again: after any interruption the same command goes on. Times are measured anew.
+
+The weights, `--out`/TASK/estimator.safetensors, are those that `grainwise estimate --task TASK --estimator FILE` takes.
 """
 
 import argparse
+import shlex
+import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from hyperres_runs import DEGRADES, ESTIMATES, SETS, TRAINED, Estimate, told
+from level_estimator_report import write_report
+from level_estimator_tasks import (
+    CLASSICAL,
+    EVERY,
+    LEARNED,
+    ONE_CROP,
+    REDUCTIONS,
+    SUBJECTS,
+    Test,
+    estimator_of,
+    lessons_of,
+)
+from resumable_runs import Runs, Scoring
 
-from grainwise.core.pictures import picture_paths, read_picture
+from grainwise.cli.restorers import pictures_in
+from grainwise.core.commit import current_commit
 from grainwise.data.corpus import corpus_of
-from grainwise.data.degradations import LevelCrops
-from grainwise.evaluation.protocol import gaussian_noisy
-from grainwise.networks.level_estimator import LevelEstimator
-from grainwise.runtime.noise_level import estimate_noise
+from grainwise.evaluation.environment import environment
+from grainwise.evaluation.measure import unit_picture
+from grainwise.evaluation.protocol import FloatPicture
+from grainwise.networks.checkpoint import load_estimator, load_weights
+from grainwise.networks.level_estimator import CROP, LevelEstimator
+from grainwise.runtime.machine import tune_allocator
 from grainwise.training.estimator import train_estimator
-from grainwise.training.loop import LoopConfig
+from grainwise.training.loop import CHECKPOINT, LoopConfig, Progress
 
-GREATEST = 100 / 255
+FREE_TO_CHANGE = ("tasks", "cache", "out", "report")
+"""What a later call with the same --out may set otherwise."""
+REPEATS = 7
+LEAST_SIDE = CROP + 16
+"""Of the pictures to learn from: a crop, and around it what a degradation wants."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--out", type=Path, default=Path("runs/estimator"))
-    parser.add_argument("--limit", type=int, default=68)
-    args = parser.parse_args()
-    torch.manual_seed(0)
-    corpus = corpus_of([args.train], Path(".cache/corpus"), reductions=(1,), smallest=128)
-    noise = {"degradation": "gaussian", "levels": (0, GREATEST), "drawn": True}
-    data = LevelCrops(corpus=corpus, shares={1: 1.0}, texture=0.0, **noise)
-    config = LoopConfig(steps=args.steps, batch=args.batch, crops=((0, 128),), learning_rate=5e-4, warmup=50)
-    estimator = LevelEstimator(level_range=(0, GREATEST), width=args.width)
-    start = time.perf_counter()
-    path = train_estimator(
-        estimator, data, config, args.out, licence="", data=(str(args.train),), recipe="benchmarks/level_estimator.py"
+class Bench:
+    """The runs of one folder."""
+
+    def __init__(self, args: argparse.Namespace, runs: Runs) -> None:
+        self.args, self.runs = args, runs
+
+    def estimator(self, name: str) -> LevelEstimator:
+        """The trained estimator of a task, trained now where it is not there."""
+        folder, args = self.runs.out / name, self.args
+        path = folder / "estimator.safetensors"
+        if not path.exists():
+            print(f"training {name}: {args.steps} steps", flush=True)
+            corpus = corpus_of(args.train, args.cache, reductions=tuple(REDUCTIONS), smallest=LEAST_SIDE)
+            train_estimator(
+                estimator_of(SUBJECTS[name], args.seed),
+                lessons_of(SUBJECTS[name], corpus),
+                loop_of(args),
+                folder,
+                licence="for this benchmark only",
+                data=tuple(folder.name for folder in args.train),
+                recipe="benchmarks/level_estimator.py",
+                resume=(folder / CHECKPOINT).exists(),
+                report=tell,
+            )
+        return load_estimator(path)[0]
+
+    def training(self, name: str) -> dict[str, float]:
+        """How long the estimator of a task was taught."""
+        self.estimator(name)
+        card = load_estimator(self.runs.out / name / "estimator.safetensors")[1]
+        return {"steps": card.steps, "seconds": card.seconds}
+
+    def estimates(self, name: str, test: Test, level: float) -> dict[str, list[list[float]]]:
+        """What each method says of each picture, in the units of the tables; one crop, each of the grid."""
+        subject = SUBJECTS[name]
+
+        def measure() -> dict[str, list[list[float]]]:
+            estimator = self.estimator(name)
+            found: dict[str, list[list[float]]] = {LEARNED: [], ONE_CROP: [], CLASSICAL: []}
+            for degraded in self.degraded(test, level):
+                told = estimator.estimate(tensor_of(degraded, estimator))
+                found[LEARNED].append([subject.unit * told.value])
+                found[ONE_CROP].append([subject.unit * value for row in told.grid for value in row])
+                found[CLASSICAL].append([subject.unit * ESTIMATES[name](degraded, level)])
+            print(f"{name}, {test.name}, {test.pictures}, {level:g}: done", flush=True)
+            return {
+                method: [[round(value, 4) for value in each] for each in values] for method, values in found.items()
+            }
+
+        kept: dict[str, list[list[float]]] = self.runs.note(f"{name}/estimates/{test.slug}-{level:g}", measure)
+        return kept
+
+    def degraded(self, test: Test, level: float) -> Iterator[FloatPicture]:
+        """The test pictures at a level."""
+        for name, pixels in pictures_in(self.args.test / test.pictures, self.args.limit):
+            yield test.degrade(name, unit_picture(pixels, name), level)
+
+    def accuracy(self, name: str) -> dict[str, Any]:
+        """Protocol -> level -> method -> figures, see `figures`."""
+        subject = SUBJECTS[name]
+        return {
+            test.title: {
+                f"{level:g}": {
+                    method: figures(values, level, subject.within)
+                    for method, values in self.estimates(name, test, level).items()
+                }
+                for level in subject.levels
+            }
+            for test in subject.tests
+        }
+
+    def seconds(self, name: str) -> dict[str, Any]:
+        """Processor time that each method takes for the first picture of a set, median of several runs, on one thread."""
+        subject = SUBJECTS[name]
+        test, level = subject.tests[0], subject.levels[len(subject.levels) // 2]
+        picture = next(self.degraded(test, level))
+        estimator = self.estimator(name)
+        x = tensor_of(picture, estimator)
+        crop = x[:, :, :CROP, :CROP]
+        calls: dict[str, Callable[[], object]] = {
+            LEARNED: lambda: estimator.estimate(x),
+            ONE_CROP: lambda: estimator.estimate(crop),
+            CLASSICAL: lambda: ESTIMATES[name](picture, level),
+        }
+        return {"picture": list(picture.shape[1::-1])} | {
+            method: median_seconds(call) for method, call in calls.items()
+        }
+
+    def psnr(self, name: str) -> dict[str, dict[str, float]]:
+        """Level -> how the network is told -> PSNR in dB of a hyper-network."""
+        weights = self.args.hyper / f"{name}-hyper" / "weights.safetensors"
+        if not weights.exists():
+            return {}
+        network, estimator = load_weights(weights).network, self.estimator(name)
+        ways: dict[str, Estimate] = {
+            "told": lambda _, value: value,
+            LEARNED: lambda picture, _: estimator.estimate(tensor_of(picture, estimator)).value,
+            ONE_CROP: lambda picture, _: estimator.estimate(any_crop(tensor_of(picture, estimator))).value,
+            CLASSICAL: ESTIMATES[name],
+        }
+        scoring = Scoring(test=self.args.test, sets=(SETS[name],), levels=TRAINED[name], limit=self.args.psnr_limit,
+                          degrades=DEGRADES[name])  # fmt: skip
+        rows: dict[str, dict[str, float]] = {f"{level:g}": {} for level in TRAINED[name]}
+        for way, level_of in ways.items():
+            note = f"{name}/psnr-{way.replace(', ', '-').replace(' ', '-')}"
+            found = self.runs.measured(note, scoring, lambda level_of=level_of: told(network, level_of=level_of))[
+                "psnr"
+            ]
+            for level in TRAINED[name]:
+                rows[f"{level:g}"][way] = found[f"{SETS[name]} {level:g}"]
+        return rows
+
+
+def loop_of(args: argparse.Namespace) -> LoopConfig:
+    """How the estimators are taught."""
+    return LoopConfig(
+        steps=args.steps,
+        batch=args.crops,
+        crops=((0, CROP),),
+        optimizer="muon",
+        learning_rate=args.rate,
+        warmup=min(50, args.steps // 5),
+        ema=0.99,
+        seed=args.seed,
+        validate_every=0,
     )
-    print(f"{path}: {args.steps} steps, {(time.perf_counter() - start) / 60:.1f} min\n")
-
-    def learned(noisy: np.ndarray) -> float:
-        return estimator.estimate(torch.from_numpy(noisy).permute(2, 0, 1)[None]).value
-
-    def classical(noisy: np.ndarray) -> float:
-        return estimate_noise(noisy).sigma
-
-    pictures = [read_picture(path).pixels.astype(np.float32) / 255 for path in picture_paths(args.test)[: args.limit]]
-    print("| method | sigma | mean abs. error | within 1 | within 2 | ms |\n|---|---:|---:|---:|---:|---:|")
-    for name, method in (("learned", learned), ("classical", classical)):
-        for sigma in (5, 15, 25, 50, 75):
-            print(f"| {name} | {sigma} | {row(method, pictures, sigma)} |")
 
 
-def row(method: Callable[[np.ndarray], float], pictures: list[np.ndarray], sigma: int) -> str:
-    start = time.perf_counter()
-    found = [method(gaussian_noisy(picture, sigma / 255)) for picture in pictures]
-    each = 1e3 * (time.perf_counter() - start) / len(pictures)
-    errors = np.abs(255 * np.array(found) - sigma)
-    return f"{errors.mean():.2f} | {100 * (errors < 1).mean():.0f} % | {100 * (errors <= 2).mean():.0f} % | {each:.0f}"
+def tell(progress: Progress) -> None:
+    """How far a training run is."""
+    if progress.step % 100 == 0:
+        print(
+            f"step {progress.step}: {progress.losses['loss']:.4f}, {progress.seconds_left / 60:.1f} min left",
+            flush=True,
+        )
+
+
+def tensor_of(picture: FloatPicture, estimator: LevelEstimator) -> torch.Tensor:
+    """[1, channels, H, W] of a picture [H, W, 1 or 3]; luma is shown in all channels."""
+    x = torch.from_numpy(np.ascontiguousarray(picture, np.float32)).permute(2, 0, 1)[None]
+    return x.expand(-1, estimator.channels, -1, -1)
+
+
+def any_crop(x: torch.Tensor) -> torch.Tensor:
+    """A crop of a picture, or all of a small one, at a random place that its pixels decide."""
+    generator = np.random.default_rng(int(1e3 * float(x.abs().sum())))
+    top, left = (int(generator.integers(0, max(0, side - CROP) + 1)) for side in x.shape[2:])
+    return x[:, :, top : top + CROP, left : left + CROP]
+
+
+def figures(found: Sequence[Sequence[float]], level: float, within: tuple[float, float]) -> dict[str, float]:
+    """Mean absolute error, and shares of the estimates less than the first, at most the second of ``within`` off.
+
+    Args:
+        found: the estimates of each picture; pictures count alike.
+        level: the truth.
+        within: see `Subject`.
+    """
+    errors = [np.abs(np.array(each) - level) for each in found]
+    return {
+        "error": statistics.fmean(float(each.mean()) for each in errors),
+        "near": statistics.fmean(float((each < within[0]).mean()) for each in errors),
+        "within": statistics.fmean(float((each <= within[1]).mean()) for each in errors),
+    }
+
+
+def median_seconds(call: Callable[[], object]) -> float:
+    """Of the process's own time on one thread, which other processes do not add to."""
+    call()
+    times = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return statistics.median(times)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, nargs="+", required=True, help="folders of pictures to train on")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="the folder that holds cbsd68, live1, set5 and kodak24"
+    )
+    parser.add_argument("--tasks", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS))
+    parser.add_argument("--steps", type=int, default=3_000, help="of every training")
+    parser.add_argument("--crops", type=int, default=4, help=f"a step, each at {EVERY} levels")
+    parser.add_argument("--rate", type=float, default=3e-4, help="learning rate, see LoopConfig")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="pictures a set at most, at least 1")
+    parser.add_argument(
+        "--hyper", type=Path, default=Path("runs/hyperres/seed-0"), help="runs of benchmarks/hyperres.py"
+    )
+    parser.add_argument("--psnr-limit", type=int, default=8, help="pictures a set that the hyper-networks restore")
+    parser.add_argument("--cache", type=Path, default=Path(".cache/corpus"), help="where decoded pictures are kept")
+    parser.add_argument("--out", type=Path, default=Path("runs/level-estimator"), help="where runs are kept")
+    parser.add_argument("--report", type=Path, default=Path("docs/results/level-estimator.md"))
+    args = parser.parse_args(arguments)
+    tune_allocator()
+    settings = {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
+    bench = Bench(args, Runs(args.out, settings, cache=args.cache))
+    for name in args.tasks:
+        bench.estimator(name)
+    found = {
+        name: {
+            "training": bench.training(name),
+            "accuracy": bench.accuracy(name),
+            "psnr": bench.psnr(name),
+            "seconds": bench.seconds(name),
+        }
+        for name in args.tasks
+    }
+    write_report(
+        args.report,
+        found,
+        {name: getattr(args, name) for name in ("steps", "crops", "limit", "psnr_limit")},
+        f"python benchmarks/level_estimator.py {shlex.join(arguments or sys.argv[1:])}",
+        environment(commit=current_commit()),
+    )
 
 
 if __name__ == "__main__":

@@ -137,6 +137,22 @@ def test_a_batch_can_draw_a_level_from_each_part_of_the_range(corpus: Corpus) ->
     assert len(set(data.batch(24, 1, (0,)).degradation.tolist())) == 1
 
 
+def test_each_crop_can_be_shown_at_several_drawn_levels(corpus: Corpus) -> None:
+    settings = LevelCropSettings(degradation="gaussian", levels=(0.1, 0.9), drawn=True, every=4)
+    batch = settings.build(corpus).batch(24, 3, (0,))
+    assert batch.noisy.shape == batch.clean.shape == (12, 3, 24, 24)
+    assert torch.equal(batch.clean[:3].repeat(4, 1, 1, 1), batch.clean)
+    values = batch.degradation.view(4, 3)
+    assert values.unique().numel() == 12
+    for part, row in enumerate(values):
+        assert 0.1 + 0.2 * part <= float(row.min()) <= float(row.max()) <= 0.3 + 0.2 * part
+    spread = (batch.noisy - batch.clean).std((1, 2, 3)).view(4, 3)
+    torch.testing.assert_close(spread, values, atol=0.03, rtol=0.1)
+    for wrong in ({"every": -1, "drawn": True}, {"every": 2}, {"every": 2, "drawn": True, "parts": 2}):
+        with pytest.raises(InputError, match="every is at least 0"):
+            LevelCropSettings(**wrong).build(corpus)
+
+
 def test_levels_lie_in_steps_that_mean_the_same(corpus: Corpus) -> None:
     between = {
         name: [degrade.between(2.0, 4.0, share) for share in (0, 0.5, 1)] for name, degrade in DEGRADATIONS.items()

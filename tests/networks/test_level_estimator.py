@@ -24,7 +24,10 @@ CARD = Card(licence="CC0", data=(), recipe="", commit="", steps=1, seconds=1.0, 
 
 def small(**options: object) -> LevelEstimator:
     torch.manual_seed(0)
-    return LevelEstimator(width=8, **options).eval()
+    net = LevelEstimator(width=8, **options).eval()
+    with torch.no_grad():
+        net.tail[-1].weight.mul_(0.01)  # so that it answers within its range
+    return net
 
 
 def test_it_has_the_published_layers() -> None:
@@ -33,6 +36,21 @@ def test_it_has_the_published_layers() -> None:
     net = LevelEstimator()
     assert sum(p.numel() for p in net.parameters()) == 3 * 64 * 9 + 64 + blocks + linear
     assert net(torch.rand(2, 3, CROP, CROP)).shape == (2,)
+
+
+def test_it_starts_blind_to_brightness_and_half_way() -> None:
+    torch.manual_seed(0)
+    net = LevelEstimator(width=32).eval()
+    with torch.inference_mode():
+        features = net.head(torch.full((1, 3, 16, 16), 0.8))[..., 1:, 1:]
+        assert float(features.abs().max()) < 1e-5
+        assert float(net(torch.full((1, 3, CROP, CROP), 0.3))) == pytest.approx(0.5, abs=0.3)
+        x = torch.rand(2, 3, CROP, CROP)
+        y = net.head(x)
+        for block in net.blocks:
+            branch = block.conv2(torch.relu(block.conv1(y)))
+            assert 0 < float(branch.std()) < 0.5 * float(y.std())
+            y = block(y)
 
 
 @given(height=st.integers(CROP, 2000), width=st.integers(CROP, 2000), most=st.integers(1, 80))
@@ -130,3 +148,15 @@ def test_wrong_pictures_and_settings_are_refused() -> None:
         net.estimate(torch.rand(2, 3, 200, 200))
     with pytest.raises(InputError, match="width"):
         LevelEstimator(width=0)
+
+
+def test_under_autocast_it_still_sees_all_bits_of_a_pixel() -> None:
+    net = small()
+    seen: list[torch.Tensor] = []
+    net.blocks.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    x = torch.rand(1, 3, CROP, CROP)
+    net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        net(x)
+        assert net.head(x).dtype == torch.bfloat16
+    assert torch.equal(*seen)

@@ -163,6 +163,8 @@ class LevelCrops(CropSource):
             (`LevelDegradation.between`).
         parts: with ``drawn``, draw so many levels for a batch, one from each of as many equal parts of the range, and show
             an equal share of the crops at each; 0 draws a level for each crop. Few levels make a step cheaper to learn from.
+        every: with ``drawn``, show each crop at so many levels, one drawn from each of as many equal parts of the range. What
+            tells the level from the picture learns more from one crop at several levels than from as many crops.
         luma: crops of one channel, BT.601 luma, instead of RGB.
         grey: the share of RGB crops that are luma in all three channels, degraded as luma.
     """
@@ -171,6 +173,7 @@ class LevelCrops(CropSource):
     levels: tuple[float, ...]
     drawn: bool = False
     parts: int = 0
+    every: int = 0
     luma: bool = False
     grey: float = 0.0
 
@@ -182,11 +185,16 @@ class LevelCrops(CropSource):
             raise InputError(
                 f"parts is at least 0, and 0 unless levels are drawn; grey lies in [0, 1]; got {self.parts} and {self.grey}"
             )
+        if self.every < 0 or (self.every and (not self.drawn or self.parts)):
+            raise InputError(
+                f"every is at least 0, and 0 unless levels are drawn and parts is 0; got {self.every}, with drawn={self.drawn} "
+                f"and parts={self.parts}"
+            )
 
     def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
         """``count`` crops at each of the k levels: k * count rows, all crops at the first level first.
 
-        Where the levels are drawn, ``count`` rows, each at its own level, or at that of its part.
+        Where the levels are drawn, ``count`` rows, each at its own level, or at that of its part; k * count with ``every``.
         """
         degrade = DEGRADATIONS[self.degradation]
         generator = np.random.default_rng(seed)
@@ -212,6 +220,9 @@ class LevelCrops(CropSource):
         if not self.drawn:
             return [list(self.levels)] * count
         degrade, low, high = DEGRADATIONS[self.degradation], min(self.levels), max(self.levels)
+        if self.every:
+            shares = (np.arange(self.every) + generator.random((count, self.every))) / self.every
+            return [[degrade.between(low, high, float(share)) for share in row] for row in shares]
         parts = min(self.parts or count, count)
         shares = (np.arange(parts) + generator.random(parts)) / parts if self.parts else generator.random(count)
         return [[degrade.between(low, high, float(shares[index * parts // count]))] for index in range(count)]
@@ -234,6 +245,7 @@ class LevelCropSettings(CropSettings):
     levels: tuple[float, ...] = (15 / 255, 35 / 255, 55 / 255, 75 / 255)
     drawn: bool = False
     parts: int = 0
+    every: int = 0
     luma: bool = False
     grey: float = 0.0
     shares: tuple[float, ...] = (1.0,)
@@ -257,6 +269,7 @@ class LevelCropSettings(CropSettings):
             levels=self.levels,
             drawn=self.drawn,
             parts=self.parts,
+            every=self.every,
             luma=self.luma,
             grey=self.grey,
             shares=self.share_of_reduction,

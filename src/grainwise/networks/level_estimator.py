@@ -19,6 +19,8 @@ from grainwise.networks.tasks import DENOISE, level_range_of
 
 CROP = 128
 """Side of what the network sees, in pixels."""
+BRANCH = 0.1
+"""What the residual branches are damped by at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,23 @@ class LevelEstimator(nn.Module):
         self.tail = nn.Sequential(
             nn.Flatten(), nn.Linear(width * side**2, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 1)
         )
+        self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        """First weights: Kaiming's, the residual branches damped, the head blind to brightness, the answer half-way.
+
+        The paper's are Kaiming's times 0.001. What tells a level are small differences between neighbours, which brightness
+        drowns; with torch's own first weights JPEG quality is learned far more slowly (docs/methods/levels.md).
+        """
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.head.weight.sub_(self.head.weight.mean((2, 3), keepdim=True))
+        for block in self.blocks:
+            block.conv2.weight.mul_(BRANCH)  # type: ignore[operator, union-attr]
+        self.tail[-1].bias.fill_(0.5)  # type: ignore[operator]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -95,6 +114,9 @@ class LevelEstimator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The level of each crop, [B, channels, 128, 128] -> [B]; about 0 to 1.
 
+        The head computes in the precision of ``x`` under autocast too: bf16 keeps 8 bits of a pixel, and rounding it would add
+        to what is to be told.
+
         Raises:
             InputError: ``x`` has another shape.
         """
@@ -103,7 +125,9 @@ class LevelEstimator(nn.Module):
             raise InputError(
                 f"the estimator sees {CROP}x{CROP} pixels, got {list(x.shape)}; give pictures to `estimate`"
             )
-        level: Tensor = self.tail(self.blocks(self.head(x)))
+        with torch.autocast(x.device.type, enabled=False):
+            head: Tensor = self.head(x)
+        level: Tensor = self.tail(self.blocks(head))
         return level[:, 0]
 
     @torch.inference_mode()
