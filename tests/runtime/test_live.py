@@ -17,7 +17,8 @@ from grainwise.runtime.denoiser import Denoiser
 from grainwise.runtime.jpeg_quality import estimate_jpeg
 from grainwise.runtime.jpeg_restorer import JpegRestorer
 from grainwise.runtime.level import Level
-from grainwise.runtime.live import MOST_LOOKS, LiveRestorer, MergedNetwork
+from grainwise.runtime.live import MOST_LOOKS, LiveRestorer
+from grainwise.runtime.merged_network import MergedNetwork
 from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
 from grainwise.runtime.tiles import Box
 
@@ -94,14 +95,47 @@ def test_tiles_and_windows_are_parts_of_the_whole(monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(whole, fresh(net, image, net.facts.level(0.2)))
     monkeypatch.setattr(live_module.memory, "available_bytes", lambda: 2 * 20_000 * 500)
     live = LiveRestorer(net, image, **EXACT)
-    assert len(live._tiles()) > 1
+    assert len(live._tiles(0)) > 1
     shares: list[float] = []
     for sigma in (0.1, 0.2):
         again = live.full(sigma, progress=shares.append)
     assert np.array_equal(again, whole)
     assert shares[-1] == 1.0
-    assert len(shares) == 2 * len(live._tiles())
+    assert len(shares) == 2 * len(live._tiles(0))
     assert np.array_equal(live.part(0.2, Box(33, 101, 0, 77)), whole[33:101, 0:77])
+
+
+def test_a_limit_of_memory_cuts_sharp_parts_into_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, image = network(), picture(260, 300)
+    free = LiveRestorer(net, image, **EXACT)
+    window = Box(33, 241, 50, 290)
+    whole, shown = free.full(0.2), free.part(0.2, window)
+    assert np.array_equal(shown, whole[window.slices])
+    live = LiveRestorer(net, image, **EXACT, max_memory=700)
+    monkeypatch.setattr(live_module.memory, "bytes_within", lambda limit: int(20_000 * limit))
+    read: list[int] = []
+    run = live._run
+
+    def counted(*arguments: object) -> object:
+        read.append(arguments[1].shape[2] * arguments[1].shape[3])
+        return run(*arguments)
+
+    monkeypatch.setattr(live, "_run", counted)
+    assert np.array_equal(live.part(0.2, window), shown)
+    assert len(read) > 1
+    assert max(read) * live._bytes_per_pixel <= 700 * 20_000
+    read.clear()
+    assert np.array_equal(live.full(0.2), whole)
+    assert len(read) > 1
+    assert max(read) * live._bytes_per_pixel <= 700 * 20_000
+    assert not live._features
+    monkeypatch.setattr(live_module.memory, "bytes_within", lambda limit: 0)
+    for call in (lambda: live.part(0.2, window), lambda: live.full(0.2)):
+        with pytest.raises(InputError, match="at least .* MB more"):
+            call()
+    for wrong in (0, -1, float("inf"), "much", True):
+        with pytest.raises(InputError, match="number of MB above 0"):
+            LiveRestorer(net, image, **EXACT, max_memory=wrong)
 
 
 def test_kept_features_are_used_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +148,7 @@ def test_kept_features_are_used_and_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert not calls
     tight = LiveRestorer(network(), picture(), **EXACT)
     monkeypatch.setattr(live_module.memory, "available_bytes", lambda: 10**8)
-    tight._tiles()
+    tight._tiles(0)
     monkeypatch.setattr(live_module.memory, "available_bytes", lambda: 0)
     tight.full(0.1)
     assert not tight._features

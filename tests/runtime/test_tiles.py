@@ -10,6 +10,23 @@ from grainwise.runtime.memory import LARGEST_TILE, tile_side
 from grainwise.runtime.tiles import Box, plan_tiles, tile_extent
 
 
+@given(st.integers(0, 50), st.integers(1, 90), st.integers(0, 50), st.integers(1, 90), st.integers(1, 160))
+def test_pieces_cover_a_box_once_and_are_no_larger(top: int, height: int, left: int, width: int, side: int) -> None:
+    box = Box(top, top + height, left, left + width)
+    seen = np.zeros((150, 150), int)
+    pieces = box.pieces(side)
+    for piece in pieces:
+        seen[piece.slices] += 1
+        assert 0 < piece.height <= side
+        assert 0 < piece.width <= side
+        assert piece.top % side == 0 or piece.top == top
+        assert piece.left % side == 0 or piece.left == left
+    assert (seen[box.slices] == 1).all()
+    assert seen.sum() == box.area
+    if side >= 140:
+        assert pieces == (box,)
+
+
 @given(
     height=st.integers(1, 900),
     width=st.integers(1, 900),

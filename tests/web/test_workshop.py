@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from grainwise.core.errors import InputError
 from grainwise.core.pictures import Picture, write_picture
+from grainwise.runtime import memory
 from grainwise.runtime.denoiser import Denoiser
 from grainwise.runtime.live import LiveRestorer
 from grainwise.runtime.tiles import Box
@@ -78,6 +80,19 @@ def test_forgotten_preparations_are_not_held() -> None:
     duties.prepare("a", lambda: None)
     duties.close()
     assert duties.next() is None
+
+
+def test_sharp_looks_keep_the_limit_of_the_denoiser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").mkdir()
+    workshop = Workshop([Denoiser(small_weights(), device="cpu", dtype="float32", max_memory=9000)], tmp_path / "kept")
+    try:
+        entry, window = picture(workshop, tmp_path), Box(0, 40, 0, 48)
+        workshop.look(entry, {"budget": "fast"}, window, sharp=True)
+        monkeypatch.setattr(memory, "bytes_within", lambda limit: 10**9 if limit != 9000 else 1)
+        with pytest.raises(InputError, match="MB more"):
+            workshop.look(entry, {"budget": "fast"}, window, sharp=True)
+    finally:
+        workshop.close()
 
 
 def test_a_moving_slider_leaves_one_preparation_behind_a_restoration(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from grainwise.core.errors import InputError
 from grainwise.core.image import as_hwc, like_input
@@ -28,11 +28,11 @@ from grainwise.networks.level_estimator import LevelEstimator
 from grainwise.networks.network import Network
 from grainwise.networks.tasks import DEJPEG, DENOISE
 from grainwise.primitives.channels import ChannelPlan
-from grainwise.primitives.hyper_conv import LevelConv
 from grainwise.runtime import machine, memory
 from grainwise.runtime.jpeg_quality import estimate_jpeg
 from grainwise.runtime.knots import Knots
 from grainwise.runtime.level import Level, is_number
+from grainwise.runtime.merged_network import MergedNetwork
 from grainwise.runtime.noise_level import NoiseEstimate, estimate_noise
 from grainwise.runtime.pixels import Image, ProgressCallback, tell, to_pixels, to_tensor
 from grainwise.runtime.seams import REACH
@@ -46,51 +46,6 @@ MOST_PREPARED = 512 << 20
 
 _KNOTS = 24
 _STRIP = 64
-
-
-class MergedNetwork:
-    """An extracted network whose kernels are merged anew for each level, in place; plain ones stay as they are.
-
-    Args:
-        network: with level-conditioned layers, or one that is told sigma.
-        plan: its channel plan.
-        device, dtype: of the arithmetic; kernels are merged in the dtype of the weights.
-
-    Attributes:
-        lock: to be held while the network of a level is used.
-
-    Raises:
-        InputError: the network knows no level at all.
-    """
-
-    def __init__(self, network: Network, plan: ChannelPlan, device: torch.device, dtype: torch.dtype) -> None:
-        """Extract it twice: with its kernels merged, and with what they are merged from."""
-        if network.facts.level_range is None and not network.facts.needs_sigma:
-            raise InputError("this network takes no level, so there is nothing to slide")
-        self.lock = threading.RLock()
-        self._level = 0.0
-        levels = () if network.facts.level_range is None else (self._level,)
-        self.network = network.extract(plan, *levels).to(device, dtype).requires_grad_(False)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._pairs: list[tuple[LevelConv, nn.Module]] = []
-        if levels:
-            source = network.extract(plan).to(device)
-            source.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._pairs = [
-                (part, self.network.get_submodule(name))
-                for name, part in source.named_modules()
-                if isinstance(part, LevelConv)
-            ]
-
-    def at(self, level: float) -> nn.Module:
-        """The network with the kernels of ``level``: the same object each time, valid until the next call."""
-        if self._pairs and level != self._level:
-            for part, layer in self._pairs:
-                part.merge_into(layer, level)
-            if isinstance(self.network, HalfUNet):
-                self.network.merged_anew(level)
-            self._level = level
-        return self.network
 
 
 @dataclass(slots=True)
@@ -120,6 +75,9 @@ class LiveRestorer:
         noise: the noise as it was estimated. Where it depends on brightness, the slider's value is its root mean square over
             the picture, as a denoiser's strength has it; for networks whose kernels do not depend on the level.
         prepared_bytes: what the results that `prepare` keeps take at most; a window that needs more alone is not prepared.
+        max_memory: what the process may take, in MB (2**20 bytes), pictures included: full pictures and sharp parts are run in
+            tiles that it allows, and no features are kept; a preview runs its narrow plan on its window at once, whatever the
+            limit. None allows tiles half of what is free at the first run.
         device, dtype: see `grainwise.runtime.restorer.Restorer`.
 
     Raises:
@@ -137,6 +95,7 @@ class LiveRestorer:
         estimator: LevelEstimator | None = None,
         noise: NoiseEstimate | None = None,
         prepared_bytes: int = MOST_PREPARED,
+        max_memory: float | None = None,
         device: str = "auto",
         dtype: str = "auto",
     ) -> None:
@@ -157,6 +116,7 @@ class LiveRestorer:
         if preview_pixels < 1 or prepared_bytes < 0:
             raise InputError(f"a preview needs at least 1 pixel and 0 bytes, got {preview_pixels} and {prepared_bytes}")
         self._estimator, self._noise, self._prepared_bytes = estimator, noise, prepared_bytes
+        self._max_memory = memory.checked_limit(max_memory)
         self._device = machine.find_device(device)
         self._dtype = machine.find_dtype(dtype, self._device)
         full, small = plan or network.space.widest, preview_plan or network.space.narrowest
@@ -191,7 +151,7 @@ class LiveRestorer:
             Cancelled: ``progress`` returned False.
         """
         self._place(value)
-        tiles = self._tiles()
+        tiles = self._tiles(self._pixels.nbytes)
         total, done = sum(tile.read.area for tile in tiles), 0
         out = np.empty_like(self._pixels, order="C")
         for tile in tiles:
@@ -204,11 +164,19 @@ class LiveRestorer:
         """The pixels of ``window``, what is on the screen, as they are in `full`: [height, width, C] of the image's depth.
 
         Raises:
-            InputError: a value outside the slider, or a window that is not inside the picture.
+            InputError: a value outside the slider, a window that is not inside the picture, or not enough memory.
         """
         self._place(value)
-        tile = self._tile(window, self.facts.halo, self.facts.least_tile)
-        return to_pixels(self._restored(self._full, tile, value, keep=False), self._pixels)
+        self._tile(window, self.facts.halo, self.facts.least_tile)
+        channels = self._pixels.shape[2]
+        side = self._side(window.area * channels * self._pixels.itemsize)
+        out = np.empty((*window.shape, channels), self._pixels.dtype)
+        for box in window.pieces(side):
+            tile = self._tile(box, self.facts.halo, self.facts.least_tile)
+            out[box.within(window).slices] = to_pixels(
+                self._restored(self._full, tile, value, keep=False), self._pixels
+            )
+        return out
 
     def preview(self, value: float, window: Box | None = None) -> Image:
         """A quick look at ``value``, by the preview's plan: NumPy pixels [h, w, C] of the image's depth.
@@ -300,8 +268,9 @@ class LiveRestorer:
     def _whole(self, value: float) -> Tensor:
         """The whole picture by the preview's plan, then reduced."""
         height, width = self._pixels.shape[:2]
+        tiles = self._tiles(self.facts.channels * height * width * torch.float32.itemsize)
         y = torch.empty(self.facts.channels, height, width, device=self._device)
-        for tile in self._tiles():
+        for tile in tiles:
             y[:, *tile.write.slices] = self._restored(self._small, tile, value, keep=False)
         return F.avg_pool2d(y, self.factor) if self.factor > 1 else y
 
@@ -324,7 +293,7 @@ class LiveRestorer:
         with network.lock, torch.inference_mode():
             known = self._features.get(tile) if network is self._full else None
             y, features = self._run(network, x, value, self._varying(tile.read), known)
-            if features is not None and keep and tile not in self._features:
+            if features is not None and keep and self._max_memory is None and tile not in self._features:
                 held = sum(kept.nbytes for kept in self._features.values()) + features.nbytes
                 if held <= memory.available_bytes() // 4:
                     self._features[tile] = features
@@ -364,12 +333,28 @@ class LiveRestorer:
         height, width = self._pixels.shape[:2]
         return tile_of(window, height, width, halo=halo, multiple=self.facts.size_multiple, least_pixels=least)
 
-    def _tiles(self) -> tuple[Tile, ...]:
-        height, width = self._pixels.shape[:2]
+    @property
+    def _grid(self) -> dict[str, int]:
         facts = self.facts
-        grid = {"halo": facts.halo, "multiple": facts.size_multiple, "least_pixels": facts.least_tile}
-        side = memory.tile_side(height, width, free=self._free_bytes, bytes_per_pixel=self._bytes_per_pixel, **grid)
-        return plan_tiles(height, width, size=side, **grid)
+        return {"halo": facts.halo, "multiple": facts.size_multiple, "least_pixels": facts.least_tile}
+
+    def _tiles(self, held: int) -> tuple[Tile, ...]:
+        """Those of the whole picture, beside a result of ``held`` bytes."""
+        height, width = self._pixels.shape[:2]
+        return plan_tiles(height, width, size=self._side(held), **self._grid)
+
+    def _side(self, held: int) -> int:
+        """Of the largest tile that the memory allows, beside a result of ``held`` bytes.
+
+        Raises:
+            InputError: it allows none.
+        """
+        free = self._free_bytes
+        if self._max_memory is not None:
+            machine.release_memory()
+            free = memory.bytes_within(self._max_memory) - held
+        height, width = self._pixels.shape[:2]
+        return memory.tile_side(height, width, free=free, bytes_per_pixel=self._bytes_per_pixel, **self._grid)
 
     @cached_property
     def _free_bytes(self) -> int:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from grainwise.core.errors import InputError
+from grainwise.runtime.level import is_number
 from grainwise.runtime.tiles import least_side
 
 LARGEST_TILE = 3072
@@ -24,6 +25,19 @@ def resident_bytes() -> int:
     except OSError:
         pass
     return 500 * _MEBIBYTE
+
+
+def checked_limit(limit: float | None) -> float | None:
+    """A limit of memory in MB, or None for none.
+
+    Raises:
+        InputError: it is no number above 0.
+    """
+    if limit is not None and not (is_number(limit) and 0 < limit < math.inf):
+        raise InputError(
+            f"the memory limit (--max-memory, in Python max_memory) is a number of MB above 0, got {limit!r}"
+        )
+    return limit
 
 
 def bytes_within(limit: float) -> int:

@@ -8,13 +8,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from grainwise.core.errors import InputError
 from grainwise.networks.checkpoint import GatedWeights, Weights
 from grainwise.networks.network import Network
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import machine, memory
 from grainwise.runtime.cost import CostModel
-from grainwise.runtime.level import is_number
 
 MOST_MERGED = 8
 """Networks with the kernels of one level that are kept for the next call."""
@@ -52,11 +50,7 @@ class Placed(ABC):
         self.weights, self.model, self.network = weights, weights.name, network
         self.device = machine.find_device(device)
         self.dtype = machine.find_dtype(dtype, self.device)
-        if max_memory is not None and not (is_number(max_memory) and 0 < max_memory < float("inf")):
-            raise InputError(
-                f"the memory limit (--max-memory, in Python max_memory) is a number of MB above 0, got {max_memory!r}"
-            )
-        self.max_memory = max_memory
+        self.max_memory = memory.checked_limit(max_memory)
         self._extracted: dict[tuple[ChannelPlan, float | None], nn.Module] = {}
         self._lock = threading.Lock()
         self.notify: Callable[[str], object] | None = None

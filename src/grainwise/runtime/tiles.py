@@ -50,6 +50,14 @@ class Box:
         """This box, so many rows further down (or up, where negative)."""
         return Box(self.top + rows, self.bottom + rows, self.left, self.right)
 
+    def pieces(self, side: int) -> "tuple[Box, ...]":
+        """This box, cut where multiples of ``side`` rows and columns of the picture begin."""
+        rows, columns = (
+            [(max(first, start), min(end, start + side)) for start in range(first // side * side, end, side)]
+            for first, end in ((self.top, self.bottom), (self.left, self.right))
+        )
+        return tuple(Box(*row, *column) for row in rows for column in columns)
+
     def within(self, outer: "Box") -> "Box":
         """This box in the coordinates of ``outer``."""
         return Box(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)

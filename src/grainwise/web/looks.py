@@ -107,6 +107,7 @@ class Looks:
                 plan=key[2],
                 noise=estimate_noise(picture.pixels) if varies else None,
                 prepared_bytes=min(MOST_PREPARED, spare // 2),
+                max_memory=restorer.max_memory,
                 device=str(restorer.device),
                 dtype=str(restorer.dtype).removeprefix("torch."),
             )
