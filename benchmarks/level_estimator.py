@@ -4,8 +4,8 @@
 
 For each task (noise, JPEG, super-resolution) the paper's network is taught for --steps steps, on both protocols of the task at
 once. Then every test picture is degraded at each tabled level, and its level told three ways: by the mean of a grid of crops
-that covers the picture, by one crop, as the paper's code does, and by the classical estimate of the package. Last, a trained
-hyper-network of the task (--hyper, made by benchmarks/hyperres.py) is told each of these in place of the truth. Runs and
+that covers the picture, by one crop, as the paper's code does, and by the classical estimate of the package. Last, trained
+hyper-networks of the task (--hyper, made by benchmarks/hyperres.py) are told each of these in place of the truth. Runs and
 estimates lie under --out and are not made again: after any interruption the same command goes on. Times are measured anew.
 
 The weights, `--out`/TASK/estimator.safetensors, are those that `grainwise estimate --task TASK --estimator FILE` takes.
@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from level_estimator_tasks import (
     ONE_CROP,
     REDUCTIONS,
     SUBJECTS,
+    TOLD,
     Test,
     estimator_of,
     lessons_of,
@@ -49,7 +51,7 @@ from grainwise.runtime.machine import tune_allocator
 from grainwise.training.estimator import train_estimator
 from grainwise.training.loop import CHECKPOINT, LoopConfig, Progress
 
-FREE_TO_CHANGE = ("tasks", "cache", "out", "report")
+FREE_TO_CHANGE = ("tasks", "hyper", "cache", "out", "report")
 """What a later call with the same --out may set otherwise."""
 REPEATS = 7
 LEAST_SIDE = CROP + 16
@@ -144,29 +146,34 @@ class Bench:
             method: median_seconds(call) for method, call in calls.items()
         }
 
-    def psnr(self, name: str) -> dict[str, dict[str, float]]:
-        """Level -> how the network is told -> PSNR in dB of a hyper-network."""
-        weights = self.args.hyper / f"{name}-hyper" / "weights.safetensors"
-        if not weights.exists():
-            return {}
+    def psnr(self, name: str) -> dict[str, dict[str, list[float]]]:
+        """Level -> how the network is told -> PSNR in dB of each seed's hyper-network."""
+        rows: dict[str, dict[str, list[float]]] = {}
+        for folder in self.args.hyper:
+            weights = folder / f"{name}-hyper" / "weights.safetensors"
+            if weights.exists():
+                for level, way, value in self.network_told(name, weights, folder.name):
+                    rows.setdefault(level, {}).setdefault(way, []).append(value)
+        return rows
+
+    def network_told(self, name: str, weights: Path, seed: str) -> Iterator[tuple[str, str, float]]:
+        """Level, how the network of ``weights`` is told it, and PSNR in dB."""
         network, estimator = load_weights(weights).network, self.estimator(name)
         ways: dict[str, Estimate] = {
-            "told": lambda _, value: value,
+            TOLD: lambda _, value: value,
             LEARNED: lambda picture, _: estimator.estimate(tensor_of(picture, estimator)).value,
             ONE_CROP: lambda picture, _: estimator.estimate(any_crop(tensor_of(picture, estimator))).value,
             CLASSICAL: ESTIMATES[name],
         }
         scoring = Scoring(test=self.args.test, sets=(SETS[name],), levels=TRAINED[name], limit=self.args.psnr_limit,
                           degrades=DEGRADES[name])  # fmt: skip
-        rows: dict[str, dict[str, float]] = {f"{level:g}": {} for level in TRAINED[name]}
         for way, level_of in ways.items():
-            note = f"{name}/psnr-{way.replace(', ', '-').replace(' ', '-')}"
-            found = self.runs.measured(note, scoring, lambda level_of=level_of: told(network, level_of=level_of))[
-                "psnr"
-            ]
+            note = f"{name}/psnr-{seed}/{way.replace(', ', '-').replace(' ', '-')}"
+            method = partial(told, network, level_of=level_of)
+            found = self.runs.measured(note, scoring, method)["psnr"]
+            print(f"{note}: {found}", flush=True)
             for level in TRAINED[name]:
-                rows[f"{level:g}"][way] = found[f"{SETS[name]} {level:g}"]
-        return rows
+                yield f"{level:g}", way, found[f"{SETS[name]} {level:g}"]
 
 
 def loop_of(args: argparse.Namespace) -> LoopConfig:
@@ -246,13 +253,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="pictures a set at most, at least 1")
     parser.add_argument(
-        "--hyper", type=Path, default=Path("runs/hyperres/seed-0"), help="runs of benchmarks/hyperres.py"
+        "--hyper",
+        type=Path,
+        nargs="*",
+        default=[Path("runs/hyperres/seed-0"), Path("runs/hyperres/seed-1")],
+        help="runs of benchmarks/hyperres.py, a folder for each seed; those that are not there are left out",
     )
     parser.add_argument("--psnr-limit", type=int, default=8, help="pictures a set that the hyper-networks restore")
     parser.add_argument("--cache", type=Path, default=Path(".cache/corpus"), help="where decoded pictures are kept")
     parser.add_argument("--out", type=Path, default=Path("runs/level-estimator"), help="where runs are kept")
     parser.add_argument("--report", type=Path, default=Path("docs/results/level-estimator.md"))
     args = parser.parse_args(arguments)
+    for limit in (args.limit, args.psnr_limit):
+        if limit is not None and limit < 1:
+            parser.error(f"a limit of pictures is at least 1, got {limit}")
     tune_allocator()
     settings = {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
     bench = Bench(args, Runs(args.out, settings, cache=args.cache))

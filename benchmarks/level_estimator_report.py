@@ -2,11 +2,12 @@
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from level_estimator_tasks import CLASSICAL, EVERY, LEARNED, METHODS, ONE_CROP, SUBJECTS
+from level_estimator_tasks import CLASSICAL, EVERY, LEARNED, METHODS, ONE_CROP, SUBJECTS, TOLD
+from resumable_runs import RULE, judge
 
 from grainwise.core.files import whole_file
 from grainwise.evaluation.environment import Environment
@@ -62,30 +63,37 @@ def by_level(task: str, accuracy: Mapping[str, Any]) -> Iterator[str]:
 
 
 def costs(found: Found, limit: int) -> Iterator[str]:
-    """dB lost by each way to tell the level, and the verdicts."""
-    ways = [method for method in METHODS if any(parts["psnr"] for parts in found.values())]
-    if not ways:
+    """dB lost by each way to tell the level, and the verdicts; nothing where no hyper-network was there."""
+    found = {task: parts for task, parts in found.items() if parts["psnr"]}
+    if not found:
         return
+    seeds = max(len(row[TOLD]) for parts in found.values() for row in parts["psnr"].values())
     yield "## What the error costs"
     yield ""
-    yield PRICE.format(limit=limit)
-    yield f"| task, level | told the truth, dB | {' | '.join(ways)} |"
-    yield f"|---|---:|{'---:|' * len(ways)}"
+    yield PRICE.format(limit=limit, seeds=seeds)
+    yield f"| task, level | told {TOLD}, dB | {' | '.join(METHODS)} |"
+    yield f"|---|---:|{'---:|' * len(METHODS)}"
     for task, parts in found.items():
-        rows = parts["psnr"]
-        for level, row in rows.items():
-            lost = " | ".join(f"{row[way] - row['told']:+.3f}" for way in ways)
-            yield f"| {task}, {level} | {row['told']:.2f} | {lost} |"
-        if rows:
-            means = [statistics.fmean(row[way] - row["told"] for row in rows.values()) for way in ways]
-            yield f"| **{task}, mean** | | {' | '.join(f'**{mean:+.3f}**' for mean in means)} |"
+        for level, row in parts["psnr"].items():
+            lost = " | ".join(f"{statistics.fmean(row[way]) - statistics.fmean(row[TOLD]):+.3f}" for way in METHODS)
+            yield f"| {task}, {level} | {statistics.fmean(row[TOLD]):.2f} | {lost} |"
     yield ""
+    yield RULE
+    yield ""
+    yield "| claim | verdict |"
+    yield "|---|---|"
     for task, parts in found.items():
-        for way in ways if parts["psnr"] else ():
-            mean = statistics.fmean(row[way] - row["told"] for row in parts["psnr"].values())
-            verdict = "holds" if mean >= -COSTS else "does not hold"
-            yield f"- {task}, {way}: blind costs at most {COSTS} dB, mean over the levels: {verdict} ({mean:+.3f} dB)."
+        for way in METHODS:
+            gains = lost_by(way, parts["psnr"])
+            claim = f"{task}, {way}: blind costs at most {COSTS} dB, mean over the levels"
+            yield f"| {claim} | {judge(gains, least=-COSTS, told=f'{statistics.fmean(gains):+.3f} dB')} |"
     yield ""
+
+
+def lost_by(way: str, rows: Mapping[str, Mapping[str, Sequence[float]]]) -> list[float]:
+    """dB that a network gains (below 0: loses) where it is told so in place of the truth, mean over the levels, by seed."""
+    gains = [[told - true for told, true in zip(row[way], row[TOLD], strict=True)] for row in rows.values()]
+    return [statistics.fmean(each) for each in zip(*gains, strict=True)]
 
 
 def times(found: Found) -> Iterator[str]:
@@ -119,8 +127,8 @@ counts. Scales run from 1 to 6, where within 2 says next to nothing: there "near
 off. The paper prints one figure, {PUBLISHED} %, for noise, and names neither pictures nor levels nor which count it is.
 """
 PRICE = """\
-PSNR of the trained hyper-networks of benchmarks/hyperres.py (one seed; {limit} pictures a set; noise not clipped, JPEG luma,
-OpenCV's bicubic), told the level, and what is lost where an estimate is told in its place.
+PSNR of the trained hyper-networks of benchmarks/hyperres.py ({seeds} seed(s); {limit} pictures a set; noise not clipped, JPEG
+luma, OpenCV's bicubic), told the level, and what is lost where an estimate is told in its place.
 """
 
 

@@ -19,6 +19,7 @@ TEXTURE = 0.5
 EVERY = 4
 """Levels that each crop is shown at."""
 LEARNED, ONE_CROP, CLASSICAL = "estimator, grid", "estimator, one crop", "classical"
+TOLD = "the truth"
 METHODS = (LEARNED, ONE_CROP, CLASSICAL)
 Degrade = Callable[[str, FloatPicture, float], FloatPicture]
 """Name, clean picture, level as the tables show it -> the degraded picture."""
