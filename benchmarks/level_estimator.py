@@ -1,6 +1,6 @@
 """How well the level of a picture is told blind (HyperRes, section 4.4): the paper's estimator, and the classical estimates.
 
-    python benchmarks/level_estimator.py --train ../shared/data/train-free --test ../shared/data/test --steps 3000
+    python benchmarks/level_estimator.py --train ../shared/data/train-free --test ../shared/data/test
 
 For each task (noise, JPEG, super-resolution) the paper's network is taught for --steps steps, on both protocols of the task at
 once. Then every test picture is degraded at each tabled level, and its level told three ways: by the mean of a grid of crops
@@ -33,6 +33,7 @@ from level_estimator_tasks import (
     REDUCTIONS,
     SUBJECTS,
     TOLD,
+    Subject,
     Test,
     estimator_of,
     lessons_of,
@@ -41,6 +42,7 @@ from resumable_runs import Runs, Scoring
 
 from grainwise.cli.restorers import pictures_in
 from grainwise.core.commit import current_commit
+from grainwise.core.errors import InputError
 from grainwise.data.corpus import corpus_of
 from grainwise.evaluation.environment import environment
 from grainwise.evaluation.measure import unit_picture
@@ -51,7 +53,8 @@ from grainwise.runtime.machine import tune_allocator
 from grainwise.training.estimator import train_estimator
 from grainwise.training.loop import CHECKPOINT, LoopConfig, Progress
 
-FREE_TO_CHANGE = ("tasks", "hyper", "cache", "out", "report")
+STEPS = 3_000
+FREE_TO_CHANGE = ("tasks", "steps", "hyper", "cache", "out", "report")
 """What a later call with the same --out may set otherwise."""
 REPEATS = 7
 LEAST_SIDE = CROP + 16
@@ -67,14 +70,16 @@ class Bench:
     def estimator(self, name: str) -> LevelEstimator:
         """The trained estimator of a task, trained now where it is not there."""
         folder, args = self.runs.out / name, self.args
-        path = folder / "estimator.safetensors"
+        path, steps = folder / "estimator.safetensors", args.steps[name]
+        if self.runs.note(f"{name}/steps", lambda: steps) != steps:
+            raise InputError(f"{folder} holds a run of other steps than {steps}; take another --out")
         if not path.exists():
-            print(f"training {name}: {args.steps} steps", flush=True)
+            print(f"training {name}: {steps} steps", flush=True)
             corpus = corpus_of(args.train, args.cache, reductions=tuple(REDUCTIONS), smallest=LEAST_SIDE)
             train_estimator(
                 estimator_of(SUBJECTS[name], args.seed),
                 lessons_of(SUBJECTS[name], corpus),
-                loop_of(args),
+                loop_of(SUBJECTS[name], args, steps),
                 folder,
                 licence="for this benchmark only",
                 data=tuple(folder.name for folder in args.train),
@@ -176,15 +181,30 @@ class Bench:
                 yield f"{level:g}", way, found[f"{SETS[name]} {level:g}"]
 
 
-def loop_of(args: argparse.Namespace) -> LoopConfig:
+def steps_of(given: Sequence[str]) -> dict[str, int]:
+    """Task -> steps, of "3000" for all and "denoise=5000" for one.
+
+    Raises:
+        ValueError: something else.
+    """
+    steps = dict.fromkeys(SUBJECTS, STEPS)
+    for each in given:
+        name, equals, count = each.rpartition("=")
+        if (equals and name not in SUBJECTS) or int(count) < 1:
+            raise ValueError(f"--steps takes N or TASK=N, got {each!r}")
+        steps |= {name: int(count)} if equals else dict.fromkeys(SUBJECTS, int(count))
+    return steps
+
+
+def loop_of(subject: Subject, args: argparse.Namespace, steps: int) -> LoopConfig:
     """How the estimators are taught."""
     return LoopConfig(
-        steps=args.steps,
+        steps=steps,
         batch=args.crops,
         crops=((0, CROP),),
         optimizer="muon",
-        learning_rate=args.rate,
-        warmup=min(50, args.steps // 5),
+        learning_rate=subject.rate,
+        warmup=min(50, steps // 5),
         ema=0.99,
         seed=args.seed,
         validate_every=0,
@@ -247,9 +267,14 @@ def main(arguments: list[str] | None = None) -> None:
         "--test", type=Path, required=True, help="the folder that holds cbsd68, live1, set5 and kodak24"
     )
     parser.add_argument("--tasks", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS))
-    parser.add_argument("--steps", type=int, default=3_000, help="of every training")
+    parser.add_argument(
+        "--steps",
+        nargs="+",
+        default=[],
+        metavar="[TASK=]N",
+        help=f"of every training ({STEPS}), or of that of one task",
+    )
     parser.add_argument("--crops", type=int, default=4, help=f"a step, each at {EVERY} levels")
-    parser.add_argument("--rate", type=float, default=3e-4, help="learning rate, see LoopConfig")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="pictures a set at most, at least 1")
     parser.add_argument(
@@ -267,6 +292,10 @@ def main(arguments: list[str] | None = None) -> None:
     for limit in (args.limit, args.psnr_limit):
         if limit is not None and limit < 1:
             parser.error(f"a limit of pictures is at least 1, got {limit}")
+    try:
+        args.steps = steps_of(args.steps)
+    except ValueError as error:
+        parser.error(str(error))
     tune_allocator()
     settings = {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
     bench = Bench(args, Runs(args.out, settings, cache=args.cache))
@@ -284,7 +313,7 @@ def main(arguments: list[str] | None = None) -> None:
     write_report(
         args.report,
         found,
-        {name: getattr(args, name) for name in ("steps", "crops", "limit", "psnr_limit")},
+        {name: getattr(args, name) for name in ("crops", "limit", "psnr_limit")},
         f"python benchmarks/level_estimator.py {shlex.join(arguments or sys.argv[1:])}",
         environment(commit=current_commit()),
     )

@@ -108,10 +108,10 @@ def times(found: Found) -> Iterator[str]:
 
 INTRODUCTION = """\
 HyperRes (section 4.4) tells the level by a small network, taught with the mean absolute error. Here it is that network, at its
-published size (64 channels, {crop}x{crop} pixels), one for each task, taught for {steps} steps of {crops} crops on free
-pictures ({trained} on most of one core; the paper: 1,000,000 crops of DIV2K, for noise). They saw noise of 0 to
-100 (half of it clipped and cut to 8 bits), qualities 95 to 5 (half luma; colour at half and at full resolution) and scales 1 to
-6 (both kinds of bicubic), and all between.
+published size (64 channels, {crop}x{crop} pixels), one for each task, taught on free pictures on most of one core: {trained},
+of {crops} crops each (the paper: 1,000,000 crops of DIV2K, for noise). They saw noise of 0 to 100 (half of it clipped and
+cut to 8 bits), qualities 95 to 5 (half luma; colour at half and at full resolution) and scales 1 to 6 (both kinds of bicubic),
+and all between.
 
 - **{grid}**: the mean over a grid of crops that covers the picture, as `grainwise estimate --estimator FILE` tells it.
 - **{one}**: one crop, as the paper's code tells it. Every crop of the grid counts, so that no draw decides.
@@ -134,13 +134,15 @@ luma, OpenCV's bicubic), told the level, and what is lost where an estimate is t
 
 def page(found: Found, scale: Mapping[str, Any], command: str, where: Environment) -> Iterator[str]:
     """The lines of the report."""
-    trained = ", ".join(f"{task} {parts['training']['seconds'] / 60:.0f}" for task, parts in found.items()) + " minutes"
+    trained = ", ".join(
+        f"{task} {parts['training']['steps']:,} steps ({parts['training']['seconds'] / 60:.0f} min)"
+        for task, parts in found.items()
+    )
     limit = scale["limit"]
     yield "# The level, blind"
     yield ""
     yield INTRODUCTION.format(
         crop=CROP,
-        steps=f"{scale['steps']:,}",
         crops=EVERY * scale["crops"],
         trained=trained,
         grid=LEARNED,

@@ -42,6 +42,14 @@ def test_near_is_less_and_within_is_at_most(bench: ModuleType) -> None:
     assert told == pytest.approx({"error": (0.5 + 2.5 + 0.5) / 3, "near": 1.5 / 3, "within": 2.5 / 3})
 
 
+def test_steps_are_those_of_all_or_of_one(bench: ModuleType) -> None:
+    assert bench.steps_of([]) == dict.fromkeys(bench.SUBJECTS, bench.STEPS)
+    assert bench.steps_of(["200", "sr=7"]) == {"denoise": 200, "dejpeg": 200, "sr": 7}
+    for wrong in ("much", "0", "blur=3", "sr=", "sr=0"):
+        with pytest.raises(ValueError, match="steps|invalid"):
+            bench.steps_of([wrong])
+
+
 def test_a_random_crop_is_decided_by_the_pixels(bench: ModuleType) -> None:
     x = torch.rand(1, 3, 300, 200)
     crop = bench.any_crop(x)
@@ -113,5 +121,7 @@ def test_a_toy_run_goes_on_and_reports(
     assert again["accuracy"] == numbers["accuracy"]
     with pytest.raises(InputError, match="another --out"):
         bench.main([*arguments, "--steps", "3"])
+    with pytest.raises(InputError, match="another --out"):
+        bench.main([*arguments, "--crops", "2"])
     with pytest.raises(SystemExit):
         bench.main([*arguments, "--limit", "0"])

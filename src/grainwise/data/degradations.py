@@ -163,8 +163,8 @@ class LevelCrops(CropSource):
             (`LevelDegradation.between`).
         parts: with ``drawn``, draw so many levels for a batch, one from each of as many equal parts of the range, and show
             an equal share of the crops at each; 0 draws a level for each crop. Few levels make a step cheaper to learn from.
-        every: with ``drawn``, show each crop at so many levels, one drawn from each of as many equal parts of the range. What
-            tells the level from the picture learns more from one crop at several levels than from as many crops.
+        every: with ``drawn``, show each crop at so many levels, one drawn from each of as many equal parts of the range: what
+            differs is then the level and not the picture, for networks that tell the level.
         luma: crops of one channel, BT.601 luma, instead of RGB.
         grey: the share of RGB crops that are luma in all three channels, degraded as luma.
     """
