@@ -33,7 +33,6 @@ from level_estimator_tasks import (
     REDUCTIONS,
     SUBJECTS,
     TOLD,
-    Subject,
     Test,
     estimator_of,
     lessons_of,
@@ -53,7 +52,7 @@ from grainwise.runtime.machine import tune_allocator
 from grainwise.training.estimator import train_estimator
 from grainwise.training.loop import CHECKPOINT, LoopConfig, Progress
 
-STEPS = 3_000
+STEPS, RATE = 3_000, 3e-4
 FREE_TO_CHANGE = ("tasks", "steps", "hyper", "cache", "out", "report")
 """What a later call with the same --out may set otherwise."""
 REPEATS = 7
@@ -79,7 +78,7 @@ class Bench:
             train_estimator(
                 estimator_of(SUBJECTS[name], args.seed),
                 lessons_of(SUBJECTS[name], corpus),
-                loop_of(SUBJECTS[name], args, steps),
+                loop_of(args, steps),
                 folder,
                 licence="for this benchmark only",
                 data=tuple(folder.name for folder in args.train),
@@ -196,14 +195,14 @@ def steps_of(given: Sequence[str]) -> dict[str, int]:
     return steps
 
 
-def loop_of(subject: Subject, args: argparse.Namespace, steps: int) -> LoopConfig:
+def loop_of(args: argparse.Namespace, steps: int) -> LoopConfig:
     """How the estimators are taught."""
     return LoopConfig(
         steps=steps,
         batch=args.crops,
         crops=((0, CROP),),
         optimizer="muon",
-        learning_rate=subject.rate,
+        learning_rate=RATE,
         warmup=min(50, steps // 5),
         ema=0.99,
         seed=args.seed,

@@ -53,7 +53,6 @@ class Subject:
         level_range: the degradations of level 0 and level 1, between which the estimator is taught, in the units of the task.
         unit: what one in the units of the task is in the tables.
         learns_from: names of degradations, of which each step shows an equal share.
-        rate: of learning. Noise learns faster with more; JPEG quality is then not learned at all.
         grey: the share of luma crops, see `LevelCrops`.
         levels: of the tables.
         within: estimates less than the first, and at most the second, off are counted.
@@ -65,7 +64,6 @@ class Subject:
     unit: float = 1.0
     learns_from: tuple[str, ...]
     grey: float = 0.0
-    rate: float = 3e-4
     levels: tuple[float, ...]
     within: tuple[float, float] = (1, 2)
     tests: tuple[Test, ...]
@@ -93,7 +91,6 @@ SUBJECTS: dict[str, Subject] = {
         level_range=(0.0, 100 / 255),
         unit=255.0,
         learns_from=("gaussian", "gaussian-as-file"),
-        rate=1e-3,
         levels=(5, 15, 25, 50, 75),
         tests=(
             Test(name="not clipped", pictures="cbsd68", degrade=lambda _, picture, sigma: RGB_U8.noisy(picture, sigma / 255)),
