@@ -108,14 +108,16 @@ def times(found: Found) -> Iterator[str]:
 
 INTRODUCTION = """\
 HyperRes (section 4.4) tells the level by a small network, taught with the mean absolute error. Here it is that network, at its
-published size (64 channels, {crop}x{crop} pixels), one for each task, taught on free pictures on most of one core: {trained},
+published size (64 channels, {crop}x{crop} pixels), one for each task, taught on free pictures on most of one core:
+{trained},
 of {crops} crops each (the paper: 1,000,000 crops of DIV2K, for noise). They saw noise of 0 to 100 (half of it clipped and
 cut to 8 bits), qualities 95 to 5 (half luma; colour at half and at full resolution) and scales 1 to 6 (both kinds of bicubic),
 and all between.
 
 - **{grid}**: the mean over a grid of crops that covers the picture, as `grainwise estimate --estimator FILE` tells it.
 - **{one}**: one crop, as the paper's code tells it. Every crop of the grid counts, so that no draw decides.
-- **{classical}**: what the package tells by itself (`estimate_noise`, `estimate_jpeg` capped at 95, `estimate_scale`).
+- **{classical}**: what the package tells by itself (`estimate_noise`, `estimate_jpeg` capped at 95, `estimate_scale`). For JPEG
+  it knows the standard tables, with which these pictures were saved, and which the network has to find out.
 
 `{command}`
 
@@ -124,7 +126,8 @@ and all between.
 SHARES = f"""\
 Means over levels and pictures. "Near" is less than 1 off and "within" at most 2, for noise and JPEG, as the paper's code
 counts. Scales run from 1 to 6, where within 2 says next to nothing: there "near" is less than 0.25 and "within" at most 0.5
-off. The paper prints one figure, {PUBLISHED} %, for noise, and names neither pictures nor levels nor which count it is.
+off. The network answers nothing beyond the levels that it saw, which helps it at scale 6. The paper prints one figure,
+{PUBLISHED} %, for noise, and names neither pictures nor levels nor which count it is.
 """
 PRICE = """\
 PSNR of the trained hyper-networks of benchmarks/hyperres.py ({seeds} seed(s); {limit} pictures a set; noise not clipped, JPEG
