@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import calibration, machine
 from grainwise.runtime.calibration import cache_path, keep_costs, load_costs, machine_of
-from grainwise.runtime.cost import CostModel, Curve, FileCost, PlanCost
+from grainwise.runtime.cost import KNEE, CostModel, Curve, FileCost, PlanCost
 from grainwise.runtime.tiles import Extent
 
 CPU = torch.device("cpu")
@@ -32,6 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "_SIDES", (64, 96))
+    monkeypatch.setattr(calibration, "_LARGE_SIDE", 128)
     monkeypatch.setattr(calibration, "_ESTIMATE_SIDES", (32, 48))
     monkeypatch.setattr(calibration, "_FILE_SIDE", 32)
 
@@ -58,6 +59,39 @@ def test_tiles_cost_a_fixed_time_and_a_time_per_pixel() -> None:
     assert cost.tile(4) == 1.5
     assert cost.tiles(Extent(3, 8, 4)) == 3.5
     assert cost.started().start == 0
+
+
+def test_pixels_of_large_tiles_cost_more() -> None:
+    cost = PlanCost(1000, start=1, per_tile=0.5, per_pixel=0.25, per_pixel_beyond=0.125)
+    assert cost.tile(KNEE) == 0.5 + 0.25 * KNEE
+    assert cost.tile(KNEE + 8) == 0.5 + 0.25 * (KNEE + 8) + 1
+    large = Extent(4, 4 * (KNEE + 8), KNEE + 9)
+    assert cost.tiles(large) == 4 * cost.tile(KNEE + 8)
+    assert cost.tiles(Extent(0, 0, 0)) == 0
+
+
+def test_a_plan_is_measured_by_what_its_tiles_took() -> None:
+    small, middle, large = 256, 512, 1024
+    true = PlanCost(1000, start=0.5, per_tile=0.01, per_pixel=1e-7, per_shape=0.02, per_pixel_beyond=3e-8)
+    times = {side: [9.0, *[true.tile(side**2)] * 3] for side in (small, middle, large)}
+    times[small][0] = 0.5 + 0.02 + true.tile(small**2)
+    cost = calibration._fit(1000, times, [(70_000, 0.02 + true.tile(70_000))])
+    assert asdict(cost) == pytest.approx(asdict(true))
+
+
+def test_the_large_tile_keeps_within_its_memory() -> None:
+    assert calibration._large_side(1.0) == 1024
+    assert calibration._large_side(576.0) ** 2 * 576 <= calibration._LARGE_BYTES
+    assert calibration._large_side(1e6) == 512
+
+
+def test_the_spread_is_that_of_the_slow_tenth() -> None:
+    steady = [[9.0, *[1.0] * 10], [9.0, *[3.0] * 10]]
+    assert calibration._spread(steady) == 1
+    unsteady = [[9.0, *[1.0] * 8, 1.5, 1.5], [9.0, *[3.0] * 8, 4.5, 4.5]]
+    assert calibration._spread(unsteady) == pytest.approx(1.5)
+    with pytest.raises(InputError, match="spread"):
+        replace(model(a=1e-6), spread=0.9)
 
 
 def test_plans_that_were_not_measured_lie_between_their_neighbours() -> None:
@@ -173,6 +207,7 @@ def test_other_weights_dtypes_and_threads_have_models_of_their_own(cache: Path) 
         "negative",
         "text for a number",
         "older",
+        "older still",
     ],
 )
 def test_a_damaged_cache_is_measured_anew(cache: Path, quickly: None, damage: str) -> None:
@@ -189,11 +224,11 @@ def test_a_damaged_cache_is_measured_anew(cache: Path, quickly: None, damage: st
         values["plans"] = {}
     elif damage == "negative":
         values["plans"]["level0=a"]["per_pixel"] = -1
-    elif damage == "older":
-        del values["per_byte"]
+    elif damage in ("older", "older still"):
+        del values["spread" if damage == "older" else "per_byte"]
     elif damage == "text for a number":
         values["plans"]["level0=a"]["per_pixel"] = "fast"
-    known = {"another machine", "no plans", "negative", "text for a number", "older"}
+    known = {"another machine", "no plans", "negative", "text for a number", "older", "older still"}
     path.write_bytes(
         b"\xff\x00" if damage == "binary" else (json.dumps(values) if damage in known else damage).encode()
     )

@@ -223,6 +223,7 @@ def test_the_machine_is_measured_for_them_too(monkeypatch: pytest.MonkeyPatch) -
     for name in ("_ROUNDS", "_MOST_ROUNDS"):
         monkeypatch.setattr(calibration, name, 1)
     monkeypatch.setattr(calibration, "_SIDES", (32, 64))
+    monkeypatch.setattr(calibration, "_LARGE_SIDE", 96)
     monkeypatch.setattr(calibration, "_ESTIMATE_SIDES", (96,))
     monkeypatch.setattr(calibration, "_FILE_SIDE", 32)
     for restorer in (dejpeg(), upscaler()):

@@ -139,11 +139,13 @@ def test_the_start_of_a_plan_counts() -> None:
         timer.check(tiling(), estimate=False)
 
 
-@given(limit=st.floats(0.001, 0.5), estimate=st.booleans())
+@given(limit=st.floats(0.001, 0.5), estimate=st.booleans(), spread=st.floats(1, 2))
 @settings(max_examples=60)
-def test_what_is_refused_names_a_time_that_is_enough(limit: float, estimate: bool) -> None:
-    timer = Timer(limit, COSTS, PLANS, clock=Clock())
+def test_what_is_refused_names_a_time_that_is_enough(limit: float, estimate: bool, spread: float) -> None:
+    costs = replace(COSTS, spread=spread)
+    timer = Timer(limit, costs, PLANS, clock=Clock())
     least = timer.least(tiling(), estimate=estimate)
+    assert least == pytest.approx(spread * Timer(limit, COSTS, PLANS).least(tiling(), estimate=estimate))
     if limit >= least:
         timer.check(tiling(), estimate=estimate)
         return
@@ -151,7 +153,7 @@ def test_what_is_refused_names_a_time_that_is_enough(limit: float, estimate: boo
         timer.check(tiling(), estimate=estimate)
     named = float(str(caught.value).split("at least ")[1].split(" s ")[0])
     assert least <= named <= 1.1 * least
-    Timer(named, COSTS, PLANS, clock=Clock()).check(tiling(), estimate=estimate)
+    Timer(named, costs, PLANS, clock=Clock()).check(tiling(), estimate=estimate)
 
 
 FIRST_TIMES = [candidate(width, start=0.004, per_shape=0.006, per_byte=4e-10) for width in (8, 16, 32, 64)]

@@ -2,18 +2,21 @@
 
 All plans take turns, so that a machine that slows down slows all of them; a first round warms up and tells what the first
 tile of a plan costs; the median of the others counts. What a new shape costs is told by tiles of a shape that was not
-there before, one for each plan and round.
+there before, one for each plan and round. Large tiles are measured by themselves: the features of a narrow plan leave the
+caches there, and a pixel takes a quarter to a third longer.
 """
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import shlex
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,17 +39,21 @@ from grainwise.runtime.tiles import Box, Tile
 QUICK_PLANS = 6
 """A quick calibration measures the named plans, and others up to this many, evenly spread over their costs."""
 _SIDES = (256, 512)
+_LARGE_SIDE, _LARGE_BYTES = 1024, 200 << 20  # of the large tile: at most so many pixels a side, and so much memory
 _ESTIMATE_SIDES = (
     96,
     536,
     720,
     1264,
-)  # where it looks at most patches, see `noise_sample`; a little larger, it skips more
+    1720,
+)  # where it looks at most patches, see `noise_sample`; a little larger, it skips more; the last one is sampled
 _FILE_SIDE = 768
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 _FRESH_BYTES = 1 << 26
 _REPEATS = 3
-_ROUNDS, _MOST_ROUNDS, _ENOUGH_SECONDS = 2, 5, 3.0
+_ROUNDS, _MOST_ROUNDS, _ENOUGH_SECONDS = 3, 5, 3.0
+_SLOW = 0.9  # quantile of the times over their medians that is the spread
+_READ_NOISE = 12.0  # of the pictures that are read, of 255; what is written has less
 
 
 def machine_of(weights: Weights, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
@@ -142,12 +149,13 @@ def measure_costs(
     measured = weights.plans()
     plans = _few(weights) if quick else list(measured)
     rng = np.random.default_rng(0)
-    times: dict[tuple[ChannelPlan, int], list[float]] = {(plan, side): [] for plan in plans for side in _SIDES}
+    sides = {plan: (*_SIDES, _large_side(weights.network.bytes_per_pixel(plan, dtype.itemsize))) for plan in plans}
+    times: dict[tuple[ChannelPlan, int], list[float]] = {(plan, side): [] for plan in plans for side in sides[plan]}
     firsts: dict[ChannelPlan, list[tuple[int, float]]] = {plan: [] for plan in plans}
     begun, spent = 0, 0.0
     while begun <= _ROUNDS or (begun <= _MOST_ROUNDS and spent < _ENOUGH_SECONDS):
         for index, plan in enumerate(plans):
-            for side in _SIDES:
+            for side in dict.fromkeys(sides[plan]):
                 seconds = _tile_seconds(weights, network, plan, device, _picture(rng, side))
                 times[plan, side].append(seconds)
                 spent += seconds if begun else 0.0
@@ -156,14 +164,13 @@ def measure_costs(
             firsts[plan].append((unseen.shape[0] * unseen.shape[1], seconds))
             tell(min(0.8, 0.8 * (begun + index / len(plans)) / (_ROUNDS + 1)))
         begun += 1
-    small, large = _SIDES
     costs = {
-        str(plan): _fit(measured[plan].macs_per_pixel, times[plan, small], times[plan, large], firsts[plan])
+        str(plan): _fit(measured[plan].macs_per_pixel, {side: times[plan, side] for side in sides[plan]}, firsts[plan])
         for plan in plans
     }
     curve = _measure_estimate(rng)
     tell(0.9)
-    files = _measure_files(_picture(rng, _FILE_SIDE))
+    files = _measure_files(rng)
     tell(1.0)
     return CostModel(
         machine=machine_of(weights, device, dtype),
@@ -172,6 +179,7 @@ def measure_costs(
         estimate=curve,
         files=files,
         per_byte=_measure_memory() if device.type == "cpu" else 0.0,
+        spread=_spread(list(times.values())),
     )
 
 
@@ -185,12 +193,23 @@ def _few(weights: Weights) -> list[ChannelPlan]:
     return [plan for plan in everything if plan in chosen]
 
 
-def _picture(rng: np.random.Generator, height: int, width: int | None = None) -> Image:
-    """A ramp with a little noise, RGB, uint8: about what a restored photograph asks of a file format; square by default."""
+def _large_side(bytes_per_pixel: float) -> int:
+    """Side of the large tile of a plan: as large as its memory allows, at least that of the middling one."""
+    return max(_SIDES[-1], min(_LARGE_SIDE, math.isqrt(int(_LARGE_BYTES / bytes_per_pixel)) // 8 * 8))
+
+
+def _spread(times: Sequence[Sequence[float]]) -> float:
+    """The `_SLOW` quantile of all times over the medians of their kinds; the first of each kind is the warm-up."""
+    ratios = [seconds / statistics.median(kind[1:]) for kind in times for seconds in kind[1:]]
+    return max(1.0, float(np.quantile(ratios, _SLOW)))
+
+
+def _picture(rng: np.random.Generator, height: int, width: int | None = None, *, noise: float = 3.0) -> Image:
+    """A ramp with noise, RGB, uint8; square by default. The little noise is what a restored photograph asks of a format."""
     width = height if width is None else width
     ramp = np.linspace(40, 200, width, dtype=np.float32)[None, :, None]
-    noise = rng.normal(0, 3, (height, width, 3)).astype(np.float32)
-    return (ramp + noise).astype(np.uint8)
+    grain = rng.normal(0, noise, (height, width, 3)).astype(np.float32)
+    return (ramp + grain).clip(0, 255).astype(np.uint8)
 
 
 def _tile_seconds(
@@ -210,24 +229,25 @@ def _tile_seconds(
     return time.perf_counter() - start
 
 
-def _fit(
-    macs_per_pixel: float, small: Sequence[float], large: Sequence[float], firsts: Sequence[tuple[int, float]]
-) -> PlanCost:
+def _fit(macs_per_pixel: float, times: Mapping[int, Sequence[float]], firsts: Sequence[tuple[int, float]]) -> PlanCost:
     """The cost of a plan.
 
     Args:
         macs_per_pixel: of the plan.
-        small, large: seconds of tiles of both sides; the first of each is the warm-up.
+        times: seconds of tiles of two or three sides, ascending; the first of each is the warm-up.
         firsts: pixels and seconds of tiles of shapes that were new.
     """
-    (a, b), (few, many) = (statistics.median(times[1:]) for times in (small, large)), (side**2 for side in _SIDES)
+    points = [(side**2, statistics.median(seconds[1:])) for side, seconds in times.items()]
+    (few, a), (many, b) = points[:2]
     slope = (b - a) / (many - few)
     fixed = a - slope * few
     if slope <= 0 or fixed < 0:
         slope, fixed = b / many, 0.0
-    shape = max(0.0, statistics.median(seconds - fixed - slope * pixels for pixels, seconds in firsts))
-    start = max(0.0, small[0] - a - shape)
-    return PlanCost(macs_per_pixel, start=start, per_tile=fixed, per_pixel=slope, per_shape=shape)
+    beyond = max(0.0, (points[2][1] - b) / (points[2][0] - many) - slope) if points[2:] else 0.0
+    cost = PlanCost(macs_per_pixel, start=0.0, per_tile=fixed, per_pixel=slope, per_pixel_beyond=beyond)
+    shape = max(0.0, statistics.median(seconds - cost.tile(pixels) for pixels, seconds in firsts))
+    start = max(0.0, next(iter(times.values()))[0] - a - shape)
+    return replace(cost, start=start, per_shape=shape)
 
 
 def _measure_estimate(rng: np.random.Generator) -> Curve:
@@ -262,16 +282,18 @@ def _measure_memory() -> float:
     return max(0.0, statistics.median(differences)) / _FRESH_BYTES
 
 
-def _measure_files(pixels: Image) -> dict[str, FileCost]:
-    """Time every format, in a temporary folder."""
+def _measure_files(rng: np.random.Generator) -> dict[str, FileCost]:
+    """Time every format, in a temporary folder: reading what has noise, and writing what has little."""
     costs = {}
-    picture = Picture(pixels)  # type: ignore[arg-type]
+    result = Picture(_picture(rng, _FILE_SIDE))  # type: ignore[arg-type]
+    noisy = Picture(_picture(rng, _FILE_SIDE, noise=_READ_NOISE))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         for name, suffix in _FORMATS.items():
             path = Path(folder) / f"timed{suffix}"
-            write = _median(lambda path=path: write_picture(path, picture.pixels, picture))  # type: ignore[misc]
+            write_picture(path, noisy.pixels, noisy)
             read = _median(lambda path=path: read_picture(path))  # type: ignore[misc]
-            costs[name] = FileCost(read / pixels.nbytes, write / pixels.nbytes)
+            write = _median(lambda path=path: write_picture(path, result.pixels, result))  # type: ignore[misc]
+            costs[name] = FileCost(read / noisy.pixels.nbytes, write / result.pixels.nbytes)
     return costs
 
 

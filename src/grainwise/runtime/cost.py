@@ -1,7 +1,7 @@
 """What restoring costs on this machine, in seconds: plans by tile size, the noise estimate by picture size, files by size.
 
-A tile costs a fixed time and a time per pixel that it reads; conversion to and from tensors is part of both. The first
-tile of a plan costs more, because the plan is extracted; so does the first of each shape, because oneDNN makes its kernels
+A tile costs a fixed time and a time per pixel that it reads, more of it where the tile is large; conversion to and from
+tensors is part of both. The first tile of a plan costs more, because the plan is extracted; so does the first of each shape, because oneDNN makes its kernels
 for that shape; and so does memory that the process never touched, because the system hands it over page by page.
 `calibration` measures all of it.
 """
@@ -15,6 +15,9 @@ from typing import Any, Self
 from grainwise.core.errors import InputError
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.tiles import Extent
+
+KNEE = 512 * 512
+"""Pixels of a tile from which on the features of a narrow plan no longer fit into the caches of a processor's core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class PlanCost:
         per_tile: for every tile.
         per_pixel: for every pixel that a tile reads.
         per_shape: for the first tile of a height and width in a process.
+        per_pixel_beyond: for every pixel of a tile beyond `KNEE`, besides ``per_pixel``.
     """
 
     macs_per_pixel: float
@@ -56,23 +60,26 @@ class PlanCost:
     per_tile: float
     per_pixel: float
     per_shape: float = 0.0
+    per_pixel_beyond: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what takes no time."""
-        if not (self.per_pixel > 0 and min(self.start, self.per_tile, self.per_shape) >= 0 and self.macs_per_pixel > 0):
+        others = (self.start, self.per_tile, self.per_shape, self.per_pixel_beyond)
+        if not (self.per_pixel > 0 and min(others) >= 0 and self.macs_per_pixel > 0):
             raise InputError(f"a plan costs seconds per pixel above 0, and no negative ones, got {self}")
 
     def tile(self, pixels: int) -> float:
         """Seconds of a tile that reads so many pixels."""
-        return self.per_tile + pixels * self.per_pixel
+        return self.per_tile + pixels * self.per_pixel + max(0, pixels - KNEE) * self.per_pixel_beyond
 
     def started(self) -> "PlanCost":
         """The same, where the plan has run before in the process."""
         return replace(self, start=0.0)
 
     def tiles(self, extent: Extent) -> float:
-        """Seconds of all the tiles of an extent."""
-        return extent.count * self.per_tile + extent.pixels * self.per_pixel
+        """Seconds of all the tiles of an extent, which are about equally large."""
+        beyond = max(0, extent.pixels - extent.count * KNEE)
+        return extent.count * self.per_tile + extent.pixels * self.per_pixel + beyond * self.per_pixel_beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,7 @@ class CostModel:
         estimate: the noise estimate, over the pixels of the picture.
         files: file formats by name.
         per_byte: of memory that the process has not touched before.
+        spread: how much longer than in the median the slowest tenth of the measured tiles took, as a factor, 1 or more.
     """
 
     machine: Mapping[str, str]
@@ -102,11 +110,14 @@ class CostModel:
     estimate: Curve
     files: Mapping[str, FileCost]
     per_byte: float = 0.0
+    spread: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse a model without a plan, and memory that takes less than no time."""
+        """Refuse a model without a plan, memory that takes less than no time, and a spread that shortens times."""
         if not self.per_byte >= 0:
             raise InputError(f"memory costs seconds per byte, 0 or more, got {self.per_byte}")
+        if not self.spread >= 1:
+            raise InputError(f"the spread of the times is a factor of 1 or more, got {self.spread}")
         if not self.plans:
             raise InputError("a cost model needs at least one measured plan")
         datetime.fromisoformat(self.measured)
@@ -133,6 +144,7 @@ class CostModel:
             per_tile=between(a.per_tile, b.per_tile),
             per_pixel=between(a.per_pixel, b.per_pixel) * outside,
             per_shape=between(a.per_shape, b.per_shape),
+            per_pixel_beyond=between(a.per_pixel_beyond, b.per_pixel_beyond) * outside,
         )
 
     def age(self) -> float:
@@ -158,4 +170,5 @@ class CostModel:
             estimate=Curve(tuple(values["estimate"]["pixels"]), tuple(values["estimate"]["seconds"])),
             files={name: FileCost(**cost) for name, cost in values["files"].items()},
             per_byte=float(values["per_byte"]),
+            spread=float(values["spread"]),
         )

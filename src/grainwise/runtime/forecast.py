@@ -22,7 +22,8 @@ class Forecast:
         memory: bytes of the whole process at its peak.
         seconds_estimate: of the noise estimate; None where the machine was not measured.
         seconds_network: of the tiles; None where the machine was not measured.
-        least_seconds: of estimate and tiles with the fastest plan; None where there is no time limit.
+        least_seconds: of estimate and tiles with the fastest plan, where it happens to be slow; None where there is no time
+            limit.
     """
 
     plan: ChannelPlan | None

@@ -35,6 +35,9 @@ from grainwise.runtime.timer import Timer, Warm, candidates_of
 MOST_SHAPES = 64
 """Shapes of tiles, over all plans, whose kernels are taken to be still there: oneDNN keeps 1024, and a plan needs a dozen."""
 
+READY = 0.5
+"""The part of the free memory in the process that a tile finds ready; the other lies in pieces that are too small for it."""
+
 
 class Restorer(Placed):
     """Restores pictures by one network.
@@ -231,7 +234,7 @@ class Restorer(Placed):
         return Warm(
             plans=call.ready(self._started),
             shapes={plan: frozenset(known) for plan, known in shapes.items()},
-            spare=machine.spare_bytes() if keeps else 0,
+            spare=int(READY * machine.spare_bytes()) if keeps else 0,
             keeps=keeps,
         )
 

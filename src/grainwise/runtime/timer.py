@@ -77,13 +77,13 @@ class Timer:
         self._limit, self._costs, self._candidates, self._spare, self._clock = limit, costs, candidates, spare, clock
 
     def least(self, tiling: Tiling, *, estimate: bool) -> float:
-        """The least seconds that a picture is predicted to take.
+        """The least seconds that a picture takes, as one that happens to be slow: what is promised holds for it too.
 
         Raises:
             InputError: not even the smallest tile fits into memory.
         """
         blind = self._costs.estimate.at(tiling.height * tiling.width) if estimate else 0.0
-        return blind + least_course(self._courses(tiling)).seconds
+        return self._costs.spread * (blind + least_course(self._courses(tiling)).seconds)
 
     def check(self, tiling: Tiling, *, estimate: bool, along: float = 0.0) -> None:
         """Refuse a limit that cannot be met, less what goes on ``along``.
