@@ -94,6 +94,17 @@ def words(row: dict[str, Any]) -> str:
     return f"{start}, planned {row['planned']:.3f}, actual {row['actual']:.3f}: {row['ratio']:.2f}"
 
 
+def in_table(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    cells = [f"{row['megapixels']:.1f}", f"{row['limit']:.3f}"]
+    if "refused" in row:
+        cells += [f"refused: at least {row['least']:.3f}", f"{row['fastest']:.3f}, the fastest", *[""] * 5]
+    else:
+        cells += [f"{row['planned']:.3f}", f"{row['actual']:.3f}", f"{row['ratio']:.2f}", f"{row['tiles']}"]
+        cells += [f"{row['macs_per_pixel_planned']:.0f}", f"{row['macs_per_pixel']:.0f}", f"{len(row['plans'])}"]
+    return f"| {' | '.join(cells)} |"
+
+
 def table(rows: list[dict[str, Any]], machine: str, dtype: str) -> str:
     """The rows in Markdown, with what they come to."""
     ran, refused = ([row for row in rows if ("refused" in row) == kind] for kind in (False, True))
@@ -103,30 +114,23 @@ def table(rows: list[dict[str, Any]], machine: str, dtype: str) -> str:
     lines = [
         "# Time limits",
         "",
-        f"`{shlex.join(('python', *sys.argv))}`, {machine}, {dtype}. Met: at most {MET} times the limit; or refused before the "
-        f"work, where the limit lies below the least possible time, and the fastest run takes at least {HONEST} of the time named.",
+        f"`{shlex.join(('python', *sys.argv))}`, {machine}, {dtype}. Met: at most {MET} times the limit; or",
+        "refused before the work, where the limit lies below the least possible time, and the fastest run takes at least",
+        f"{HONEST} of the time named.",
         "",
-        f"{met} of {len(rows)} met: {kept} of {len(ran)} runs, {met - kept} of {len(refused)} refusals. Actual over limit: median "
-        f"{statistics.median(ratios):.2f}, largest {max(ratios):.2f}. More than one plan: {several}.",
-        "",
+        f"{met} of {len(rows)} met: {kept} of {len(ran)} runs, {met - kept} of {len(refused)} refusals. Actual over limit:",
+        f"median {statistics.median(ratios):.2f}, largest {max(ratios):.2f}. More than one plan: {several}.",
     ]
     if refused:
+        least, most = min(truth), max(truth)
         lines += [
-            f"The fastest run over the least time named: median {statistics.median(truth):.2f}, {min(truth):.2f} to "
-            f"{max(truth):.2f}.",
-            "",
+            f"The fastest run over the least time named: median {statistics.median(truth):.2f}, {least:.2f} to {most:.2f}.",
         ]
     lines += [
+        "",
         "| MP | limit s | planned s | actual s | actual / limit | tiles | MACs/px planned | run | plans |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {row['megapixels']:.1f} | {row['limit']:.3f} | refused: at least {row['least']:.3f} | {row['fastest']:.3f}, the "
-        "fastest |  |  |  |  |  |"
-        if "refused" in row
-        else f"| {row['megapixels']:.1f} | {row['limit']:.3f} | {row['planned']:.3f} | {row['actual']:.3f} | {row['ratio']:.2f} | "
-        f"{row['tiles']} | {row['macs_per_pixel_planned']:.0f} | {row['macs_per_pixel']:.0f} | {len(row['plans'])} |"
-        for row in rows
+        *(in_table(row) for row in rows),
     ]
     return "\n".join(lines) + "\n"
 

@@ -109,3 +109,19 @@ def test_maps_that_cannot_be_are_refused(run: Run, folder: Path, tmp_path: Path)
         assert refused.code == 2
         assert words in refused.err, refused.err
     assert not (tmp_path / "o.png").exists()
+
+
+@pytest.mark.parametrize("which", ["map", "result"])
+def test_what_cannot_be_written_is_told_before_the_work(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the network ran")
+
+    monkeypatch.setattr("grainwise.runtime.restorer.Restorer._restore", never)
+    (tmp_path / "file").write_text("")
+    places = {"map": tmp_path / "m.png", "result": tmp_path / "o.png", which: tmp_path / "file" / "x.png"}
+    refused = run("denoise", folder / "a.png", "-o", places["result"], "--route-map", places["map"])
+    assert refused.code == 2
+    assert f"cannot write {places[which]}: " in refused.err
+    assert not list(tmp_path.glob("*.png"))

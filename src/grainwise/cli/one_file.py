@@ -12,7 +12,15 @@ from grainwise.cli.tasks import Asked, FileTask
 from grainwise.core.errors import InputError
 from grainwise.core.picture_formats import Format
 from grainwise.core.picture_rows import PictureInfo, check_rows_target, read_info, writing_rows
-from grainwise.core.pictures import Picture, Samples, check_target, read_picture, target_format, write_picture
+from grainwise.core.pictures import (
+    Picture,
+    Samples,
+    check_target,
+    check_writable,
+    read_picture,
+    target_format,
+    write_picture,
+)
 from grainwise.runtime.forecast import Forecast
 from grainwise.runtime.restoration import Account
 from grainwise.runtime.restorer import Restorer
@@ -108,7 +116,13 @@ class FileRestorer:
         return Way(info, result, asked, in_rows, forecast, None if read is None else passes * read, write)
 
     def restore(self, job: Job, way: Way, progress: Callable[[float], object]) -> dict[str, Any]:
-        """Restore a picture the way that was decided, and tell what it took."""
+        """Restore a picture the way that was decided, and tell what it took.
+
+        Raises:
+            PictureError: a file that cannot be read; or one that cannot be written, the map too, told before the work.
+        """
+        for path in filter(None, (job.target, self.settings.route_map)):
+            check_writable(path)
         start, shown = time.perf_counter(), None
         if self.settings.route_map is not None:
             shown = RouteMap(way.result.height, way.result.width)

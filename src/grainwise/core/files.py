@@ -1,5 +1,6 @@
 """Writing files and folders whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -30,6 +31,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def try_writing(path: Path) -> None:
+    """Try whether a file can be written at ``path``, and leave nothing behind, missing parent folders neither.
+
+    Raises:
+        OSError: it cannot: the folder, or where it would be made, cannot be written; or ``path`` is a folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grainwise.core.errors import InputError, PictureError
-from grainwise.core.files import whole_file
+from grainwise.core.files import try_writing, whole_file
 from grainwise.core.picture_formats import FORMATS, Container, Format, read_container
 from grainwise.core.picture_metadata import PictureMetadata, metadata_of, tiff_additions, with_metadata
 from grainwise.core.tiff_tags import add_to_tiff
@@ -301,6 +301,18 @@ def check_target(path: Path, target: Format, size: tuple[int, int], alpha: bool)
         )
     if alpha and target == "jpeg":
         raise PictureError(f"cannot write {path}: JPEG holds no alpha; use .png, .webp or .tiff")
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written where it shall lie, before there is anything to write.
+
+    Raises:
+        PictureError: it cannot.
+    """
+    try:
+        try_writing(Path(path))
+    except OSError as error:
+        raise PictureError(f"cannot write {path}: {os_reason(error)}; choose another destination") from error
 
 
 def _to_image(pixels: Samples, alpha: Samples | None, target: Format) -> "pyvips.Image":

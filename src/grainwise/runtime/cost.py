@@ -1,9 +1,9 @@
 """What restoring costs on this machine, in seconds: plans by tile size, the noise estimate by picture size, files by size.
 
 A tile costs a fixed time and a time per pixel that it reads, more of it where the tile is large; conversion to and from
-tensors is part of both. The first tile of a plan costs more, because the plan is extracted; so does the first of each shape, because oneDNN makes its kernels
-for that shape; and so does memory that the process never touched, because the system hands it over page by page.
-`calibration` measures all of it.
+tensors is part of both. The first tile of a plan costs more, because the plan is extracted; so does the first of each
+shape, because oneDNN makes its kernels for that shape; and so does memory that the process never touched, because the
+system hands it over page by page. `calibration` measures all of it.
 """
 
 from collections.abc import Mapping
