@@ -11,7 +11,7 @@ from torch import nn
 from grainwise.networks.checkpoint import GatedWeights, Weights
 from grainwise.networks.network import Network
 from grainwise.primitives.channels import ChannelPlan
-from grainwise.runtime import machine, memory
+from grainwise.runtime import agreement, machine, memory
 from grainwise.runtime.cost import CostModel
 
 MOST_MERGED = 8
@@ -27,8 +27,8 @@ class Placed(ABC):
         weights: the network with its card, perhaps with a gate.
         network: the network itself.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        dtype: of the arithmetic: ``"auto"`` (bfloat16 where the hardware multiplies it), ``"float32"``, ``"bfloat16"``,
-            ``"float16"`` (GPU only).
+        dtype: of the arithmetic: ``"auto"`` (bfloat16 where the hardware multiplies it, and the network agrees there),
+            ``"float32"``, ``"bfloat16"``, ``"float16"`` (GPU only).
         max_memory: what the process may take, in MB (2**20 bytes), pictures included; None sets no limit.
 
     Attributes:
@@ -37,7 +37,8 @@ class Placed(ABC):
         notify: called with a line of text before what takes long.
 
     Raises:
-        InputError: a device or dtype that is not there, or a limit that is no number above 0.
+        InputError: a device or dtype that is not there, or where the network differs from float32 on the CPU by more than
+            `grainwise.runtime.agreement.TOLERANCE`; or a limit that is no number above 0.
     """
 
     weights: Weights | GatedWeights
@@ -49,11 +50,12 @@ class Placed(ABC):
         machine.tune_allocator()
         self.weights, self.model, self.network = weights, weights.name, network
         self.device = machine.find_device(device)
-        self.dtype = machine.find_dtype(dtype, self.device)
         self.max_memory = memory.checked_limit(max_memory)
         self._extracted: dict[tuple[ChannelPlan, float | None], nn.Module] = {}
         self._lock = threading.Lock()
         self.notify: Callable[[str], object] | None = None
+        self.dtype = machine.find_dtype(dtype, self.device)
+        self._check_arithmetic(chosen=dtype != "auto")
 
     @abstractmethod
     def check_budget(self, budget: str | float | None) -> None:
@@ -79,6 +81,23 @@ class Placed(ABC):
                 plain.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
                 self._extracted[key] = plain
             return self._extracted[key]
+
+    def _check_arithmetic(self, *, chosen: bool) -> None:
+        """Ask whether the network gives the pixels of float32 on the CPU; where nobody chose the dtype, float32 is next.
+
+        Raises:
+            InputError: it does not, see `agreement`.
+        """
+        if not agreement.needs_asking(self.device, self.dtype):
+            return
+        widest = self.network.space.widest
+        found = agreement.difference(self.network, lambda level: self._network(widest, level), self.device)
+        self._extracted.clear()
+        if not chosen and self.dtype != torch.float32 and not agreement.agrees(self.dtype, found):
+            self.dtype = torch.float32
+            self._check_arithmetic(chosen=False)
+            return
+        agreement.refuse(self.weights.name, self.device, self.dtype, found)
 
     def _started(self, kernels: float | None) -> set[ChannelPlan]:
         """Plans that have run in this process with the kernels of this level, 0 to 1, and are still held."""
