@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from grainwise.export import Exported, export_dtmodel, export_onnx, export_openvino
-from grainwise.networks.checkpoint import Card, MeasuredPlan, Weights
+from grainwise.export import Exported, export_dtmodel, export_gated, export_onnx, export_openvino
+from grainwise.networks.checkpoint import Card, GatedWeights, MeasuredPlan, Weights
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.hyperres import HyperRes
 from grainwise.networks.network import Network
+from tests.networks.test_gated import gated as gated_network
 
 for library in ("onnx", "onnxruntime", "onnxscript", "openvino"):
     pytest.importorskip(library, reason="needs grainwise[export]")
@@ -53,6 +54,25 @@ def weights_of(network: Network) -> Weights:
         plans=plans,
     )
     return Weights("tiny", network, card)
+
+
+def gated_weights(name: str, attention: bool) -> GatedWeights:
+    """A small network with a random gate."""
+    made = gated_network(name, attention)
+    with torch.no_grad():
+        for parameter in made.network.parameters():
+            parameter.copy_(parameter.half())
+    costs = zip(made.routes, made.costs(10**6), strict=True)
+    plans = tuple(MeasuredPlan(str(plan), round(float(cost))) for plan, cost in costs)
+    card = Card(
+        licence="CC0-1.0", data=("none",), recipe="none", commit="0", steps=0, seconds=0.0, device="cpu", plans=plans
+    )
+    return GatedWeights("tiny-gated", made.requires_grad_(False), card, 1e5)
+
+
+@pytest.fixture(scope="session")
+def gated_file(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_gated(gated_weights("vdnet", True), tmp_path_factory.mktemp("gated") / "gated.onnx", half=True)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ def test_the_python_runs_from_top_to_bottom(
     several_file: Exported,
     openvino_file: Exported,
     quality_file: Exported,
+    gated_file: Exported,
     package: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -44,6 +45,7 @@ def test_the_python_runs_from_top_to_bottom(
         (several_file, "budgets"),
         (openvino_file, "fast"),
         (quality_file, "dejpeg"),
+        (gated_file, "gated"),
     ):
         for file in told.files:
             shutil.copy(file, tmp_path / file.name.replace("tiny", stem))
@@ -53,10 +55,11 @@ def test_the_python_runs_from_top_to_bottom(
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     code = [text for kind, text in BLOCKS if kind == "python"]
-    assert len(code) == 6
+    assert len(code) == 7
     for text in code:
         exec(text, names)
     assert os.path.exists("clean.png")
     assert np.asarray(names["clean"]).shape == np.asarray(names["restored"]).shape == (1, 3, 40, 50)
+    assert float(str(names["spent"])) in gated_file.macs_per_pixel
     assert names["costs"] == list(several_file.macs_per_pixel)
     assert capsys.readouterr().out.count("CC0-1.0") == 2

@@ -10,7 +10,9 @@ import typer
 from grainwise.cli.options import Json, named
 
 if TYPE_CHECKING:
+    from grainwise.export import Exported
     from grainwise.export.graph import SigmaInput
+    from grainwise.networks.checkpoint import Weights
 
 
 def export(
@@ -21,8 +23,12 @@ def export(
         typer.Option("-o", "--out", parser=named, metavar="PATH", help="The file: .onnx, .xml (openvino) or .dtmodel."),
     ],
     budget: Annotated[
-        str, typer.Option(help="fast, balanced, best, or MACs/px such as 50k; onnx: several, with commas.")
-    ] = "balanced",
+        str | None,
+        typer.Option(
+            help="fast, balanced (default), best, or MACs/px such as 50k; onnx: several, with commas. A gate takes none.",
+            show_default=False,
+        ),
+    ] = None,
     sigma: Annotated[
         float | None, typer.Option(help="dtmodel only: the noise level built in, up to 75 (of 255); 10 by default.")
     ] = None,
@@ -41,7 +47,7 @@ def export(
 ) -> int:
     """Write a plan for another runtime: ONNX, OpenVINO or darktable. The file is run and compared before it is kept."""
     from grainwise.core.errors import InputError, UnknownNameError
-    from grainwise.export import FORMATS, TOLERANCE, export_dtmodel, export_onnx, export_openvino, load_weights
+    from grainwise.export import FORMATS, TOLERANCE, export_gated, holds_gate, load_gated, load_weights
 
     if format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)
@@ -56,15 +62,11 @@ def export(
             "--level goes with --format onnx or openvino; a package that enlarges holds the scales 2 and 4"
         )
     start = time.perf_counter()
-    weights = load_weights(model)
-    if format == "dtmodel":
-        told = export_dtmodel(weights, out, budget=budget, half=half, sigma=None if sigma is None else sigma / 255)
+    if holds_gate(model):
+        _check_gate(format, given=any(option is not None for option in (budget, level)) or sigma_map)
+        told = export_gated(load_gated(Path(model)), out, half=half)
     else:
-        taken: SigmaInput | None = "map" if sigma_map else None
-        if format == "onnx":
-            told = export_onnx(weights, out, budgets=budget.split(","), sigma=taken, level=level, half=half)
-        else:
-            told = export_openvino(weights, out, budget=budget, sigma=taken, level=level, half=half)
+        told = _plain(load_weights(model), format, out, budget or "balanced", sigma, level, sigma_map, half)
     size = sum(file.stat().st_size for file in told.files)
     line = {
         "output": str(out),
@@ -86,3 +88,36 @@ def export(
             f"differs from the network by at most {told.max_difference:.1g}"
         )
     return 0
+
+
+def _check_gate(format: str, *, given: bool) -> None:
+    """Refuse for a network with a gate what its file cannot be or take."""
+    from grainwise.core.errors import InputError
+
+    if format != "onnx":
+        raise InputError(f"a network with a gate goes into one ONNX file; give --format onnx, got {format}")
+    if given:
+        raise InputError(
+            "a gate chooses the plan, and its network is told nothing; leave out --budget, --level, --sigma-map"
+        )
+
+
+def _plain(
+    weights: "Weights",
+    format: str,
+    out: Path,
+    budget: str,
+    sigma: float | None,
+    level: float | None,
+    sigma_map: bool,
+    half: bool,
+) -> "Exported":
+    """Write a network without a gate."""
+    from grainwise.export import export_dtmodel, export_onnx, export_openvino
+
+    if format == "dtmodel":
+        return export_dtmodel(weights, out, budget=budget, half=half, sigma=None if sigma is None else sigma / 255)
+    taken: SigmaInput | None = "map" if sigma_map else None
+    if format == "onnx":
+        return export_onnx(weights, out, budgets=budget.split(","), sigma=taken, level=level, half=half)
+    return export_openvino(weights, out, budget=budget, sigma=taken, level=level, half=half)

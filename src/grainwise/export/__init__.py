@@ -9,15 +9,19 @@
 from grainwise.export.check import TOLERANCE, verify
 from grainwise.export.darktable import export_dtmodel
 from grainwise.export.formats import FORMATS, Exported, export_onnx, export_openvino
-from grainwise.networks.checkpoint import load_weights
+from grainwise.export.gated import export_gated
+from grainwise.networks.checkpoint import holds_gate, load_gated, load_weights
 
 __all__ = [
     "FORMATS",
     "TOLERANCE",
     "Exported",
     "export_dtmodel",
+    "export_gated",
     "export_onnx",
     "export_openvino",
+    "holds_gate",
+    "load_gated",
     "load_weights",
     "verify",
 ]

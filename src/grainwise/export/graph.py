@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
@@ -128,7 +128,7 @@ def onnx_graph(weights: Weights, choice: Choice, *, told: Told, half: bool = Fal
     scale = fraction_of(told) if isinstance(told, float) and facts.task == UPSCALE else None
     _take_any_size(onnx, proto, facts, given, scale)
     if half:
-        _halve(onnx, proto)
+        halve(onnx, proto)
     return proto
 
 
@@ -195,11 +195,7 @@ def facts_of(weights: Weights, choices: tuple[Choice, ...], told: Told, *, batch
 
 
 def _captured(module: nn.Module, facts: Facts, told: str, *, batched: bool) -> Proto:
-    """The graph of ``module`` for sizes that are multiples, and nothing on the terminal.
-
-    Raises:
-        ExportError: torch cannot say it for all sizes (or all batches).
-    """
+    """The graph of ``module`` for sizes that are multiples; see `capture`."""
     multiple, count = facts.size_multiple, 2 if batched else 1
     rows, columns = 3 * multiple, 5 * multiple
     sizes = {2: multiple * torch.export.Dim("rows"), 3: multiple * torch.export.Dim("columns")}
@@ -210,13 +206,30 @@ def _captured(module: nn.Module, facts: Facts, told: str, *, batched: bool) -> P
         inputs["told"], shapes["told"] = torch.full((count,), 0.1), batch
     elif told == "map":
         inputs["told"], shapes["told"] = torch.full((count, 1, rows, columns), 0.1), batch | sizes
+    return capture(module, inputs, shapes, ["restored"])
+
+
+def capture(
+    module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, dict[int, Any]], outputs: Sequence[str]
+) -> Proto:
+    """The graph of ``module``, with nothing on the terminal.
+
+    Args:
+        module: called with ``inputs`` in their order.
+        inputs: examples, by name.
+        shapes: the dimensions of each input that may vary, as `torch.export.Dim`.
+        outputs: their names.
+
+    Raises:
+        ExportError: torch cannot say it for all sizes (or all batches).
+    """
     try:
         with _quiet():
             program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes, strict=False)
             onnx_program = torch.onnx.export(
                 program,
                 input_names=list(inputs),
-                output_names=["restored"],
+                output_names=list(outputs),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
@@ -295,7 +308,7 @@ def _take_any_size(onnx: ModuleType, proto: Proto, facts: Facts, told: str, scal
     graph.CopyFrom(onnx.helper.make_graph(nodes, "grainwise", inputs, [ends["output"]], constants))
 
 
-def _halve(onnx: ModuleType, proto: Proto) -> None:
+def halve(onnx: ModuleType, proto: Proto) -> None:
     """Store large float32 constants that float16 holds as float16, each with a cast that runtimes fold when they load it."""
     casts = []
     for constant in proto.graph.initializer:
