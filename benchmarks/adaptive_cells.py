@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from adaptive_allocation import allocate
+from adaptive_routed import RoutedHalfUNet
 from adaptive_tables import cell_sums, tensor_of
 from torch import Tensor
 
 from grainwise.evaluation.measure import unit_picture
 from grainwise.evaluation.protocol import RGB_U8
-from grainwise.networks.gain_predictor import GainPredictor
+from grainwise.networks.gain_predictor import CELL, GainPredictor
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.routed import CELL, RoutedHalfUNet
-from grainwise.runtime.routing import allocate
 
 Floats = np.ndarray
 BUDGETS = (0.15, 0.3, 0.5, 0.7, 0.85)

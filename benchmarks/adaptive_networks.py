@@ -1,7 +1,7 @@
 """The routers of benchmarks/adaptive.py: what each plan would leave of a picture's noise, told from a glance at the picture.
 
 Two routers, one contract: from a `Reading` of n pictures each tells a loss of every plan, [n, plans], of which only differences
-count. A budget is then kept by a price on multiply-adds (`grainwise.runtime.routing`): a picture takes the plan whose loss plus
+count. A budget is then kept by a price on multiply-adds (`adaptive_allocation`): a picture takes the plan whose loss plus
 price times cost is least. `GainRouter` tells the error in dB. `GateRouter` is DDS-Net's gate (section III-C): its loss is the
 negative logit, and the bias by which such a gate is calibrated is the price.
 
@@ -19,11 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
-from grainwise.networks.gain_predictor import FEATURES, cell_features
+from grainwise.networks.gain_predictor import CELL, FEATURES, cell_features
 from grainwise.networks.half_resolution import to_half_resolution
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.network import check_picture, noise_map
-from grainwise.networks.routed import CELL
 from grainwise.primitives.gate import HIDDEN, GateHead
 
 READ_EVERY = 8

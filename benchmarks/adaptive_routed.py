@@ -9,18 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from adaptive_canvas import Canvas, Group
 from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
+from grainwise.networks.gain_predictor import CELL
 from grainwise.networks.half_resolution import to_half_resolution, without_residual
 from grainwise.networks.half_unet import HalfUNet, ResidualBlock
 from grainwise.networks.network import check_picture, noise_map
-from grainwise.primitives.cells import Canvas, Group
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.primitives.fused_conv import conv_add, conv_relu
 
-CELL = 64
-"""Side of a cell in pixels of the picture."""
 _SIDE = CELL // 2
 _MARGIN = 2
 

@@ -1,7 +1,7 @@
 """Pictures and tiles as units that a budget is spent on, for benchmarks/adaptive.py, and the routers that are compared.
 
 A router says how much is lost with each plan in each unit, [n, plans]; one Lagrangian then spends the budget
-(`grainwise.runtime.routing.allocate`). For a gate the loss is its negative logit; the bias by which DDS-Net's gates are
+(`adaptive_allocation.allocate`). For a gate the loss is its negative logit; the bias by which DDS-Net's gates are
 calibrated is then the price of the Lagrangian.
 """
 
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from adaptive_allocation import allocate
 from adaptive_networks import DB, PictureRouter, Reading, rows_read
 from adaptive_tables import Table
 from adaptive_training import fit_gain_router, fit_gate_router
-
-from grainwise.runtime.routing import allocate
 
 Floats = np.ndarray
 Router = Callable[["Units"], Floats]

@@ -23,8 +23,8 @@ from grainwise.data.corpus import corpus_of
 from grainwise.data.crops import NoisyCrops
 from grainwise.evaluation.measure import unit_picture
 from grainwise.evaluation.protocol import RGB_U8
+from grainwise.networks.gain_predictor import CELL
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.routed import CELL
 from grainwise.primitives.channels import ChannelPlan
 
 Floats = np.ndarray

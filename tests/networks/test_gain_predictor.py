@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from grainwise.core.errors import InputError
-from grainwise.networks.gain_predictor import FEATURES, GainPredictor, cell_features
-from grainwise.networks.routed import CELL
+from grainwise.networks.gain_predictor import CELL, FEATURES, GainPredictor, cell_features
 
 
 def test_features_see_texture_and_not_the_noise() -> None:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.training.benchmarks import benchmark
 
 from grainwise.core.errors import BudgetError
-from grainwise.runtime.routing import allocate
+
+allocate = benchmark("adaptive_allocation").allocate
 
 
 def problem(seed: int, plans: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

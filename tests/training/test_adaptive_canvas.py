@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.training.benchmarks import benchmark
 
-from grainwise.primitives.cells import Canvas, Group
+module = benchmark("adaptive_canvas")
+Canvas, Group = module.Canvas, module.Group
 
 
 @given(height=st.integers(1, 40), width=st.integers(1, 40), side=st.integers(1, 9), margin=st.integers(0, 3))

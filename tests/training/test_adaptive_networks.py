@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.training.benchmarks import benchmark
 
 from grainwise.core.errors import InputError
+from grainwise.networks.gain_predictor import CELL
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.routed import CELL
 
 routing = benchmark("adaptive_networks")
 MOST_READ, TEXTURE = routing.MOST_READ, routing.TEXTURE

@@ -4,12 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.training.benchmarks import benchmark
 
 from grainwise.core.errors import InputError
+from grainwise.networks.gain_predictor import CELL
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.routed import CELL, RoutedHalfUNet
 from grainwise.primitives.channels import ChannelPlan
 
+RoutedHalfUNet = benchmark("adaptive_routed").RoutedHalfUNet
 WIDTHS = ((16, 24, 32), (16, 24), (16, 24))
 torch.manual_seed(0)
 NET = HalfUNet(widths=WIDTHS, blocks=(2, 1, 1)).eval().requires_grad_(False)

@@ -7,10 +7,9 @@ import torch
 
 from grainwise.core.errors import InputError, TrainingError
 from grainwise.data.crops import Batch
-from grainwise.networks.gain_predictor import FEATURES
+from grainwise.networks.gain_predictor import CELL, FEATURES
 from grainwise.networks.half_unet import HalfUNet
 from grainwise.networks.mdrn import MDRN, SIZES
-from grainwise.networks.routed import CELL
 from grainwise.training.release import fit_predictor
 from grainwise.training.routing import SIDE, families_of, fit, measure
 

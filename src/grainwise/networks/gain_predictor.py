@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.networks.network import noise_map
-from grainwise.networks.routed import CELL
 from grainwise.primitives.channels import ChannelPlan, ChannelSpace
 
+CELL = 64
+"""Side of a cell in pixels of the picture."""
 _SCALES = (1, 2, 4)
 _WINDOW = 8
 FEATURES = 2 * len(_SCALES) + 2

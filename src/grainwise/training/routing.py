@@ -8,9 +8,8 @@ from torch import Tensor
 
 from grainwise.core.errors import InputError
 from grainwise.data.crops import Batches
-from grainwise.networks.gain_predictor import GainPredictor, cell_features
+from grainwise.networks.gain_predictor import CELL, GainPredictor, cell_features
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.networks.routed import CELL
 from grainwise.primitives.channels import ChannelPlan
 
 SIDE = 3 * CELL
