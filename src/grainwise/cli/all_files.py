@@ -3,13 +3,17 @@
 import json
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from concurrent.futures import Executor
+from functools import partial
+from itertools import pairwise
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from grainwise.cli.beside import Beside, core_to_spare
 from grainwise.cli.common import Common
 from grainwise.cli.one_file import FileRestorer, Settings
 from grainwise.cli.paths import Job, check_route_map, named, plan_jobs
@@ -22,6 +26,8 @@ from grainwise.runtime.restorer import Restorer
 
 Kind = TypeVar("Kind", bound=Placed)
 Tiled = TypeVar("Tiled", bound=Restorer)
+Finish = Callable[[], dict[str, Any]]
+"""Writes a picture that was restored, and tells what all of it took."""
 
 
 def restore_files(load: Callable[[Common], Kind], task: Callable[[Kind], FileTask], common: Common) -> int:
@@ -75,42 +81,71 @@ def restore_all(jobs: list[Job], restorer: FileRestorer, *, skip_existing: bool,
     """Restore every picture; 1 where some of several failed, else 0."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Remaining())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar:
+    following = dict(pairwise(jobs))
+    with (
+        Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar,
+        Beside(active=_overlaps(jobs, restorer)) as beside,
+    ):
         overall = bar.add_task("pictures", total=len(jobs))
         within = bar.add_task("", total=1.0)
 
-        def one(job: Job) -> dict[str, Any]:
-            bar.update(within, description=job.source.name, completed=0.0, remaining=None)
+        def one(job: Job) -> Finish:
             way = restorer.way(job)
-            remaining = Remaining(way.seconds)
-            told = restorer.restore(
-                job, way, lambda share: bar.update(within, completed=share, remaining=remaining.after(share))
+            remaining, after = Remaining(way.seconds), following.get(job)
+            if after is not None and skip_existing and after.target.exists():
+                after = None
+            text = f"{job.source.name}, about {way.forecast.memory / 2**20:.0f} MB"
+            bar.update(within, description=text, completed=0.0, remaining=way.seconds)
+            finish = restorer.restore(
+                job,
+                way,
+                lambda share: bar.update(within, completed=share, remaining=remaining.after(share)),
+                beside,
+                None if after is None else after.source,
             )
-            bar.advance(overall)
-            return told
 
-        return _each(jobs, restorer.task, one, skip_existing=skip_existing, as_json=as_json)
+            def done() -> dict[str, Any]:
+                told = finish()
+                bar.advance(overall)
+                return told
+
+            return done
+
+        return _each(jobs, restorer.task, one, skip_existing=skip_existing, as_json=as_json, writer=beside.writer)
+
+
+def _overlaps(jobs: list[Job], restorer: FileRestorer) -> bool:
+    """Whether files are read and written beside the network: there are several, nothing is limited, and a core is idle."""
+    limited = restorer.settings.max_seconds is not None or restorer.restorer.max_memory is not None
+    return len(jobs) > 1 and not limited and core_to_spare(restorer.restorer.device)
 
 
 def forecast_all(jobs: list[Job], restorer: FileRestorer, *, skip_existing: bool, as_json: bool) -> int:
     """Tell what every picture will take, and write nothing; 1 where some of several cannot be restored, else 0."""
-    return _each(
-        jobs,
-        restorer.task,
-        lambda job: {"dry_run": True, **restorer.foretell(restorer.way(job))},
-        skip_existing=skip_existing,
-        as_json=as_json,
-    )
+
+    def one(job: Job) -> Finish:
+        told = {"dry_run": True, **restorer.foretell(restorer.way(job))}
+        return lambda: told
+
+    return _each(jobs, restorer.task, one, skip_existing=skip_existing, as_json=as_json)
 
 
 def _each(
-    jobs: list[Job], task: FileTask, one: Callable[[Job], dict[str, Any]], *, skip_existing: bool, as_json: bool
+    jobs: list[Job],
+    task: FileTask,
+    one: Callable[[Job], Finish],
+    *,
+    skip_existing: bool,
+    as_json: bool,
+    writer: Executor | None = None,
 ) -> int:
+    """Do every picture, and print a line for each; with a writer one is finished while the next is begun."""
     failed = 0
-    for job in jobs:
-        skipped = skip_existing and job.target.exists()
+
+    def tell(job: Job, skipped: bool, finish: Finish) -> None:
+        nonlocal failed
         try:
-            told = {} if skipped else one(job)
+            told = finish()
         except GrainwiseError as error:
             if len(jobs) == 1:
                 raise
@@ -118,7 +153,33 @@ def _each(
             told = {"error": named(job.source, error)}
         line = {"input": str(job.source), "output": str(job.target), "skipped": skipped, **told}
         typer.echo(json.dumps(line) if as_json else _words(line, task), err=not as_json and "error" in line)
+
+    last: tuple[Job, bool, Finish] | None = None
+    for job in jobs:
+        skipped = skip_existing and job.target.exists()
+        finish = _begun(one, job) if not skipped else dict
+        if last is not None:
+            tell(*last)
+            last = None
+        if writer is None:
+            tell(job, skipped, finish)
+        else:
+            last = job, skipped, writer.submit(finish).result
+    if last is not None:
+        tell(*last)
     return 1 if failed else 0
+
+
+def _begun(one: Callable[[Job], Finish], job: Job) -> Finish:
+    """What finishes a picture; where it cannot be begun, that raises why, when its turn to be told comes."""
+    try:
+        return one(job)
+    except GrainwiseError as error:
+        return partial(_fail, error)
+
+
+def _fail(error: GrainwiseError) -> NoReturn:
+    raise error
 
 
 class Remaining:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from grainwise import __version__
+from grainwise.cli.beside import Beside
 from grainwise.cli.paths import Job
 from grainwise.cli.tasks import Asked, FileTask
 from grainwise.core.errors import InputError
@@ -17,7 +18,6 @@ from grainwise.core.pictures import (
     Samples,
     check_target,
     check_writable,
-    read_picture,
     target_format,
     write_picture,
 )
@@ -115,8 +115,16 @@ class FileRestorer:
         )
         return Way(info, result, asked, in_rows, forecast, None if read is None else passes * read, write)
 
-    def restore(self, job: Job, way: Way, progress: Callable[[float], object]) -> dict[str, Any]:
-        """Restore a picture the way that was decided, and tell what it took.
+    def restore(
+        self, job: Job, way: Way, progress: Callable[[float], object], beside: Beside, after: Path | None = None
+    ) -> Callable[[], dict[str, Any]]:
+        """Restore a picture the way that was decided; what is given back writes it, and tells what all took.
+
+        Args:
+            job, way: the picture.
+            progress: see `grainwise.Denoiser.restore`.
+            beside: reads pictures.
+            after: the picture that comes next, to be read meanwhile.
 
         Raises:
             PictureError: a file that cannot be read; or one that cannot be written, the map too, told before the work.
@@ -126,8 +134,45 @@ class FileRestorer:
         start, shown = time.perf_counter(), None
         if self.settings.route_map is not None:
             shown = RouteMap(way.result.height, way.result.width)
-        account, read, write = (self._in_rows if way.in_rows else self._whole)(job, way, progress, start, shown)
-        seconds = time.perf_counter() - start
+        if way.in_rows:
+            account = self._in_rows(job, way, progress, start, shown)
+            gone = time.perf_counter() - start
+            return lambda: self._told(way, account, shown, gone)
+        picture = beside.read(job.source)
+        read = time.perf_counter() - start
+        if after is not None:
+            beside.read_ahead(after)
+        left = self._left(way, read, way.write or 0.0)
+        result, like = self.task.restore(picture, progress=progress, max_seconds=left, **self._asked(way))
+        restored = time.perf_counter() - start
+
+        def finish() -> dict[str, Any]:
+            begun = time.perf_counter()
+            write_picture(
+                job.target,
+                result.image,  # type: ignore[arg-type]
+                like,
+                provenance=self._provenance(result.plans) if result.plans else None,
+                quality=self.settings.quality,
+                strip_metadata=self.settings.strip_metadata,
+            )
+            write = time.perf_counter() - begun
+            if shown is not None:
+                shown.add(result.image)  # type: ignore[arg-type]
+            return self._told(way, result, shown, restored + write, read, write)
+
+        return finish
+
+    def _told(
+        self,
+        way: Way,
+        account: Account,
+        shown: RouteMap | None,
+        seconds: float,
+        read: float | None = None,
+        write: float | None = None,
+    ) -> dict[str, Any]:
+        """What a picture took; the map is written."""
         if shown is not None:
             self._write_map(shown, account)
         megapixels = way.result.height * way.result.width / 1e6
@@ -171,30 +216,9 @@ class FileRestorer:
             **self._machine(),
         }
 
-    def _whole(
-        self, job: Job, way: Way, progress: Callable[[float], object], start: float, shown: RouteMap | None
-    ) -> tuple[Account, float, float]:
-        picture = read_picture(job.source)
-        read = time.perf_counter()
-        left = self._left(way, read - start, way.write or 0.0)
-        result, like = self.task.restore(picture, progress=progress, max_seconds=left, **self._asked(way))
-        restored = time.perf_counter()
-        write_picture(
-            job.target,
-            result.image,  # type: ignore[arg-type]
-            like,
-            provenance=self._provenance(result.plans) if result.plans else None,
-            quality=self.settings.quality,
-            strip_metadata=self.settings.strip_metadata,
-        )
-        written = time.perf_counter()
-        if shown is not None:
-            shown.add(result.image)  # type: ignore[arg-type]
-        return result, read - start, written - restored
-
     def _in_rows(
         self, job: Job, way: Way, progress: Callable[[float], object], start: float, shown: RouteMap | None
-    ) -> tuple[Account, None, None]:
+    ) -> Account:
         """Reading and writing go on beside the network, and are not told apart from it."""
         limit = self.settings.max_seconds
         passes = 2 if self.task.reads_twice(way.asked) else 1
@@ -215,7 +239,7 @@ class FileRestorer:
                 along=along,
                 **self._asked(way),
             )
-        return account, None, None
+        return account
 
     def _write_map(self, shown: RouteMap, account: Account) -> None:
         assert self.settings.route_map is not None

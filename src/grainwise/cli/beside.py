@@ -1,0 +1,76 @@
+"""Files beside the network: the next picture is decoded, and the last one encoded, while one is restored.
+
+Where torch's threads take all cores, this is not done: two threads that meet at every layer stand still whenever a third
+takes a core from one of them, and more is lost than won (docs/decisions/0008).
+"""
+
+import os
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from grainwise.core.errors import GrainwiseError
+from grainwise.core.picture_rows import read_info
+from grainwise.core.pictures import Picture, read_picture
+from grainwise.runtime import memory
+
+_SHARE = 8
+"""A picture that takes more than this part of the free memory is not read ahead."""
+
+
+def core_to_spare(device: torch.device) -> bool:
+    """Whether a core is idle while a network runs: on a GPU, or where torch has fewer threads than there are cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return device.type == "cuda" or torch.get_num_threads() < cores
+
+
+class Beside:
+    """One thread that reads a picture ahead, and one that writes; or none of both, and all is done when it is asked for.
+
+    Args:
+        active: whether there are threads.
+    """
+
+    def __init__(self, *, active: bool) -> None:
+        """Start no thread before there is work."""
+        self._reader = ThreadPoolExecutor(1, "grainwise-read") if active else None
+        self.writer: Executor | None = ThreadPoolExecutor(1, "grainwise-write") if active else None
+        self._ahead: tuple[Path, Future[Picture | None]] | None = None
+
+    def __enter__(self) -> "Beside":
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for what is being written, so that no part of a file is left; what was read ahead is dropped."""
+        for pool in (self._reader, self.writer):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+        self._ahead = None
+
+    def read_ahead(self, path: Path) -> None:
+        """Begin to read a picture that will be asked for next."""
+        if self._reader is not None:
+            self._ahead = path, self._reader.submit(_read_if_small, path)
+
+    def read(self, path: Path) -> Picture:
+        """The picture, read ahead or read now.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        (ahead, future), self._ahead = self._ahead or (None, None), None
+        picture = future.result() if future is not None and ahead == path else None
+        return read_picture(path) if picture is None else picture
+
+
+def _read_if_small(path: Path) -> Picture | None:
+    """The picture; None where it is large, or cannot be read: whoever asks for it reads it then, and is told why."""
+    try:
+        return read_picture(path) if read_info(path).nbytes <= memory.available_bytes() // _SHARE else None
+    except GrainwiseError:
+        return None

@@ -1,0 +1,116 @@
+"""Files are read and written beside the network where a core is idle, and nothing but the time tells."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from grainwise.cli import all_files, beside
+from grainwise.cli.beside import Beside, core_to_spare
+from grainwise.core.pictures import Picture, read_picture, write_picture
+from grainwise.networks.checkpoint import save_weights
+from tests.cli.conftest import Ran, noisy_pixels
+from tests.runtime.small import small_weights
+
+Run = Callable[..., Ran]
+TIMES = {"seconds", "seconds_predicted", "seconds_read", "seconds_estimate", "seconds_network", "seconds_write"}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    weights = small_weights()
+    save_weights(tmp_path / "w.safetensors", weights.network, weights.card)
+    return tmp_path / "w.safetensors"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for index in range(5):
+        pixels = noisy_pixels(seed=index)
+        write_picture(tmp_path / "in" / f"{index}.png", pixels, Picture(pixels))
+    (tmp_path / "in" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    return tmp_path / "in"
+
+
+def told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, overlap: bool, *arguments: object
+) -> tuple[int, list[dict[str, Any]]]:
+    monkeypatch.setattr(all_files, "core_to_spare", lambda _: overlap)
+    ran = run("denoise", *arguments, "--json", "--sigma", 25, "--budget", "fast", "--dtype", "float32")
+    kept = TIMES | {"megapixels_per_second", "output"}
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    return ran.code, [{key: value for key, value in line.items() if key not in kept} for line in lines]
+
+
+def test_nothing_but_the_time_tells(
+    run: Run, pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[str] = []
+    true = read_picture
+
+    def noted(path: Path) -> Picture:
+        readers.append(threading.current_thread().name)
+        return true(path)
+
+    monkeypatch.setattr(beside, "read_picture", noted)
+    results = {}
+    for overlap in (False, True):
+        readers.clear()
+        out = tmp_path / f"out{overlap}"
+        results[overlap] = told(run, monkeypatch, overlap, pictures, "-o", out, "--model", model)
+        assert any(name.startswith("grainwise-read") for name in readers) == overlap
+        assert results[overlap][0] == 1
+        assert ["error" in line for line in results[overlap][1]] == [False, False, True, False, False]
+        assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "3.png", "4.png"]
+    assert results[False] == results[True]
+    for name in ("0.png", "1.png", "3.png", "4.png"):
+        one, other = (read_picture(tmp_path / f"out{overlap}" / name).pixels for overlap in (False, True))
+        assert np.array_equal(one, other)
+
+
+def test_what_cannot_be_written_is_told_of_its_own_picture(
+    run: Run, pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out" / "1.png").mkdir(parents=True)
+    code, lines = told(run, monkeypatch, True, pictures, "-o", tmp_path / "out", "--model", model)
+    assert code == 1
+    assert ["error" in line for line in lines] == [False, True, True, False, False]
+    assert "1.png" in lines[1]["error"]
+
+
+def test_a_run_that_is_stopped_leaves_whole_files_alone(
+    run: Run, pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true, calls = beside.Beside.read, []
+
+    def stopped(self: Beside, path: Path) -> Picture:
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return true(self, path)
+
+    monkeypatch.setattr(beside.Beside, "read", stopped)
+    assert told(run, monkeypatch, True, pictures, "-o", tmp_path / "out", "--model", model)[0] == 130
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["0.png"]
+    assert read_picture(tmp_path / "out" / "0.png").pixels.shape == (40, 56, 3)
+
+
+def test_a_core_is_idle_beside_a_gpu_or_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    for threads, idle in ((1, True), (3, True), (4, False), (8, False)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert core_to_spare(torch.device("cpu")) == idle
+        assert core_to_spare(torch.device("cuda"))
+
+
+def test_a_large_picture_is_not_read_ahead(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside.memory, "available_bytes", lambda: 8 * 40 * 56 * 3 - 8)
+    assert beside._read_if_small(pictures / "0.png") is None
+    monkeypatch.setattr(beside.memory, "available_bytes", lambda: 8 * 40 * 56 * 3)
+    assert beside._read_if_small(pictures / "0.png") is not None
+    assert beside._read_if_small(pictures / "2.png") is None
