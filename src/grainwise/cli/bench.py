@@ -121,9 +121,10 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
     if as_json:
         typer.echo(json.dumps({**costs.to_json(), "kept": None if kept is None else str(kept)}))
         return 0
-    table = Table("MACs/px", "s/MP", "ms a tile", "ms at the start")
+    table = Table("MACs/px", "s/MP", "in large tiles", "ms a tile", "ms at the start")
     for cost in costs.plans.values():
-        numbers = (1e6 * cost.per_pixel, 1e3 * cost.per_tile, 1e3 * cost.start)
+        rates = (cost.per_pixel, cost.per_pixel + cost.per_pixel_beyond)
+        numbers = (*(1e6 * rate for rate in rates), 1e3 * cost.per_tile, 1e3 * cost.start)
         table.add_row(f"{cost.macs_per_pixel:.0f}", *(f"{number:.3f}" for number in numbers))
     console = Console()
     console.print(table)
