@@ -157,7 +157,7 @@ def _each(
     last: tuple[Job, bool, Finish] | None = None
     for job in jobs:
         skipped = skip_existing and job.target.exists()
-        finish = _begun(one, job) if not skipped else dict
+        finish = _nothing if skipped else _begun(one, job)
         if last is not None:
             tell(*last)
             last = None
@@ -176,6 +176,11 @@ def _begun(one: Callable[[Job], Finish], job: Job) -> Finish:
         return one(job)
     except GrainwiseError as error:
         return partial(_fail, error)
+
+
+def _nothing() -> dict[str, Any]:
+    """Of a picture that is skipped."""
+    return {}
 
 
 def _fail(error: GrainwiseError) -> NoReturn:
