@@ -134,7 +134,7 @@ class Bench:
         }
 
     def seconds(self, name: str) -> dict[str, Any]:
-        """Processor time that each method takes for the first picture of a set, median of several runs, on one thread."""
+        """Processor time that each method takes for the first picture of a set, median of several runs; see `main`."""
         subject = SUBJECTS[name]
         test, level = subject.tests[0], subject.levels[len(subject.levels) // 2]
         picture = next(self.degraded(test, level))
@@ -156,7 +156,7 @@ class Bench:
         for folder in self.args.hyper:
             weights = folder / f"{name}-hyper" / "weights.safetensors"
             if weights.exists():
-                for level, way, value in self.network_told(name, weights, folder.name):
+                for level, way, value in self.network_told(name, weights, folder.as_posix().replace("/", "_")):
                     rows.setdefault(level, {}).setdefault(way, []).append(value)
         return rows
 
@@ -249,7 +249,7 @@ def figures(found: Sequence[Sequence[float]], level: float, within: tuple[float,
 
 
 def median_seconds(call: Callable[[], object]) -> float:
-    """Of the process's own time on one thread, which other processes do not add to."""
+    """Of the process's own time, all threads together, which other processes do not add to."""
     call()
     times = []
     for _ in range(REPEATS):

@@ -57,7 +57,7 @@ def border(denoiser: Denoiser, picture: np.ndarray, sigma: float) -> tuple[float
     widest, narrowest = restored(OnePlan(plans[-1])), restored(OnePlan(plans[0]))
     mixed = restored(InTurn([plans[-1], *[plans[0]] * (len(tiles) - 1)]))
     between = narrowest - widest
-    added = np.abs(np.diff(mixed - widest, axis=1))[:, SIDE - REACH - 1 : SIDE + 1]
+    added = np.abs(np.diff(mixed - widest, axis=1))[:, SIDE - REACH - 1 : SIDE]
     own, hard = np.abs(np.diff(between, axis=1)), np.abs(between[:, SIDE])
     return float(np.sqrt((between**2).mean())), added.mean(), added.max(), own.mean(), hard.mean(), hard.max()
 

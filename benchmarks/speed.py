@@ -112,7 +112,7 @@ def measure(budgets: list[str], megapixels: float, repeats: int, data: Path) -> 
                 row: dict[str, Any] = {"dtype": dtype, "budget": budget, "dense": dense}
                 for state in STATES:
                     told = inside[state]["rows"][place]
-                    files = end_to_end(state, dtype, budget, source, max(1, repeats // 2))
+                    files = end_to_end(state, dtype, budget, source, repeats)
                     rate = files["macs_per_pixel"] * size / files["seconds"] / 1e9
                     steps = {step: files[f"seconds_{step}"] for step in STEPS}
                     row[state] = {**told, "seconds_end": files["seconds"], "rate_end": rate, "steps": steps}

@@ -28,6 +28,9 @@ from grainwise.core.picture_rows import PictureInfo, writing_rows
 from grainwise.core.pictures import read_picture
 from grainwise.evaluation.environment import environment
 
+CANCELLED = 130
+"""The exit code of a run that was stopped."""
+
 ROWS = 512
 
 
@@ -54,8 +57,14 @@ def restore(source: Path, target: Path, *more: str) -> dict[str, Any]:
     """What the command tells, and the peak memory of its process."""
     run = subprocess.Popen(command(source, target, *more), stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
-    told: dict[str, Any] = json.loads(run.stdout.read())
-    told["peak_mb"] = os.wait4(run.pid, 0)[2].ru_maxrss / 1024
+    said = run.stdout.read()
+    _, status, usage = os.wait4(run.pid, 0)
+    if status:
+        raise SystemExit(
+            f"{shlex.join(command(source, target, *more))} ended with {os.waitstatus_to_exitcode(status)}: {said}"
+        )
+    told: dict[str, Any] = json.loads(said)
+    told["peak_mb"] = usage.ru_maxrss / 1024
     del told["routes"]
     return told
 
@@ -78,15 +87,19 @@ def cancel(source: Path, folder: Path, after: float, *more: str) -> dict[str, An
     """Stop a run after so many seconds: how long it took to end, and the files that are left."""
     folder.mkdir()
     run = subprocess.Popen(
-        command(source, folder / "out.tif", *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command(source, folder / "out.tif", *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     time.sleep(after)
-    there = sorted(path.name for path in folder.iterdir())
     start = time.perf_counter()
     run.send_signal(signal.SIGINT)
     code = run.wait()
+    seconds = time.perf_counter() - start
     left = sorted(path.name for path in folder.iterdir())
-    return {"after": after, "seconds": time.perf_counter() - start, "code": code, "before": len(there), "left": left}
+    if code != CANCELLED:
+        raise SystemExit(
+            f"the run was to be stopped after {after:g} s and ended with {code}; choose another --stop-after"
+        )
+    return {"after": after, "seconds": seconds, "code": code, "left": left}
 
 
 def page(told: dict[str, Any], machine: str) -> str:

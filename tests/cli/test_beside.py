@@ -2,7 +2,10 @@
 
 import json
 import threading
+import time
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,15 @@ import torch
 
 from grainwise.cli import all_files, beside
 from grainwise.cli.beside import Beside, core_to_spare
+from grainwise.cli.paths import Job
 from grainwise.core.pictures import Picture, read_picture, write_picture
 from grainwise.networks.checkpoint import save_weights
 from tests.cli.conftest import Ran, noisy_pixels
 from tests.runtime.small import small_weights
 
 Run = Callable[..., Ran]
+ANY: Any = None
+"""The task, which puts lines into words; these are JSON."""
 TIMES = {"seconds", "seconds_predicted", "seconds_read", "seconds_estimate", "seconds_network", "seconds_write"}
 
 
@@ -114,3 +120,43 @@ def test_a_large_picture_is_not_read_ahead(pictures: Path, monkeypatch: pytest.M
     monkeypatch.setattr(beside.memory, "available_bytes", lambda: 8 * 40 * 56 * 3)
     assert beside._read_if_small(pictures / "0.png") is not None
     assert beside._read_if_small(pictures / "2.png") is None
+
+
+class Pixels:
+    """What a picture's closure holds."""
+
+
+def jobs(folder: Path) -> list[Job]:
+    return [Job(folder / f"{index}.png", folder / f"out-{index}.png") for index in range(3)]
+
+
+@pytest.mark.parametrize("beside_it", [False, True])
+def test_a_picture_is_let_go_before_the_next_is_begun(beside_it: bool, tmp_path: Path) -> None:
+    held: list[weakref.ref[Pixels]] = []
+
+    def one(job: Job) -> all_files.Finish:
+        gone = held[:-1] if beside_it else held  # the last one is being written
+        deadline = time.monotonic() + 10
+        while any(ref() is not None for ref in gone):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)  # the writer lets go a moment after it is done
+        pixels = Pixels()
+        held.append(weakref.ref(pixels))
+        return lambda: {"picture": id(pixels)}
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool if beside_it else None
+        assert all_files._each(jobs(tmp_path), ANY, one, skip_existing=False, as_json=True, writer=writer) == 0
+    assert len(held) == 3
+
+
+def test_what_was_written_is_told_when_the_next_is_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def one(job: Job) -> all_files.Finish:
+        if job.source.name == "1.png":
+            raise KeyboardInterrupt
+        return dict
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+        all_files._each(jobs(tmp_path), ANY, one, skip_existing=False, as_json=True, writer=pool)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["input"].endswith("0.png")

@@ -154,19 +154,22 @@ def _each(
         line = {"input": str(job.source), "output": str(job.target), "skipped": skipped, **told}
         typer.echo(json.dumps(line) if as_json else _words(line, task), err=not as_json and "error" in line)
 
-    last: tuple[Job, bool, Finish] | None = None
-    for job in jobs:
-        skipped = skip_existing and job.target.exists()
-        finish = _nothing if skipped else _begun(one, job)
-        if last is not None:
-            tell(*last)
-            last = None
-        if writer is None:
-            tell(job, skipped, finish)
-        else:
-            last = job, skipped, writer.submit(finish).result
-    if last is not None:
-        tell(*last)
+    writing: Callable[[], None] | None = None
+    try:
+        for job in jobs:
+            skipped = skip_existing and job.target.exists()
+            finish = _nothing if skipped else _begun(one, job)
+            told, writing = writing, None
+            if told is not None:
+                told()
+            if writer is None:
+                tell(job, skipped, finish)
+            else:
+                writing = partial(tell, job, skipped, writer.submit(finish).result)
+            del finish, told  # they hold the picture, which must be gone before the next one is begun
+    finally:
+        if writing is not None:
+            writing()
     return 1 if failed else 0
 
 

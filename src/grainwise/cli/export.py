@@ -66,7 +66,9 @@ def export(
         _check_gate(format, given=any(option is not None for option in (budget, level)) or sigma_map)
         told = export_gated(load_gated(Path(model)), out, half=half)
     else:
-        told = _plain(load_weights(model), format, out, budget or "balanced", sigma, level, sigma_map, half)
+        told = _plain(
+            load_weights(model), format, out, "balanced" if budget is None else budget, sigma, level, sigma_map, half
+        )
     size = sum(file.stat().st_size for file in told.files)
     line = {
         "output": str(out),

@@ -35,7 +35,7 @@ def export_gated(weights: GatedWeights, path: Path, *, half: bool = False) -> Ex
     Args:
         weights: the network, its gate and its card.
         path: ends in ``.onnx``. Beside it goes ``NAME.onnx.check.npz``, inputs and outputs to check it with.
-        half: store the weights as float16, which must hold them exactly; the gate stays float32. So does the arithmetic.
+        half: store the weights as float16, which must hold them exactly. The arithmetic stays float32.
 
     Raises:
         InputError: a name that no such file can have.

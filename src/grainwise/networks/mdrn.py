@@ -114,7 +114,7 @@ class FineCorrection(nn.Module):
 class MDRBlock(nn.Module):
     """u1 + attention(1x1(x, u4, u2, u1)), where u_s is the running estimate after the correction at scale s.
 
-    The 1x1 starts at zero: at first a block is its corrections.
+    The weights of the 1x1 start at zero: at first a block is its corrections and an offset.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """Whether a network on a device, in its arithmetic, gives the pixels that float32 gives on the CPU.
 
-Asked once whenever a model is placed: a driver, a library or a chip that computes something else must show before the first
+Asked once whenever a restorer of pictures is made (of a gated network at its widest plan; a slider, whose user looks at each
+result, is not asked): a driver, a library or a chip that computes something else must show before the first
 picture, and not in it.
 """
 

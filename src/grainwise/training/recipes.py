@@ -212,7 +212,7 @@ def get_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 def _in_step(recipe: Recipe) -> Recipe:
     """``recipe`` with a method that knows the length of the run, where it changes over time."""
     method = recipe.method
-    for name in ("start_at_input", "balanced"):
+    for name in ("start_at_input", "start_at_prior", "balanced"):
         if recipe.init and getattr(method, name, False):
             raise InputError(f"init and method.{name} both give first weights; leave out one of them")
     if not isinstance(method, TeachingSettings) or method.steps == recipe.loop.steps:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from grainwise.core.errors import InputError
 from grainwise.data.crops import Batch
+from grainwise.networks.danet import DANet
 from grainwise.networks.mprnet import MPRNet
 from grainwise.networks.network import Network
-from grainwise.networks.unet import UnetNetwork
 from grainwise.networks.vdnet import VDNet
 from grainwise.training.distances import get_distance
 from grainwise.training.distillation import Teaching, TeachingSettings
@@ -216,8 +216,8 @@ class SupernetSettings(SandwichSettings, TeachingSettings):
             InputError: the network has no such start, and shall have it.
         """
         if self.start_at_input:
-            if not isinstance(network, UnetNetwork):
-                raise InputError(f"a danet or vdnet starts at its input, got a {type(network).__name__}")
+            if not isinstance(network, DANet):
+                raise InputError(f"a danet starts at its input so, got a {type(network).__name__}")
             network.start_at_input()
         return super().build(network, seed=seed)
 
