@@ -64,7 +64,7 @@ def border(denoiser: Denoiser, picture: np.ndarray, sigma: float) -> tuple[float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/test/kodak24"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/test/kodak-full"))
     parser.add_argument("--limit", type=int, default=8)
     parser.add_argument("--sigma", type=float, default=25, help="of 255")
     args = parser.parse_args()

@@ -52,7 +52,7 @@ _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 _FRESH_BYTES = 1 << 26
 _REPEATS = 3
 _ROUNDS, _MOST_ROUNDS, _ENOUGH_SECONDS = 3, 5, 3.0
-_SLOW = 0.9  # quantile of the times over their medians that is the spread
+_SLOW = 0.9  # quantile of the times that counts as slow
 _READ_NOISE = 12.0  # of the pictures that are read, of 255; what is written has less
 
 
@@ -251,17 +251,22 @@ def _fit(macs_per_pixel: float, times: Mapping[int, Sequence[float]], firsts: Se
 
 
 def _measure_estimate(rng: np.random.Generator) -> Curve:
-    """Each picture has a size that was not seen before, as pictures have; the first one of all warms up."""
+    """Each picture has a size that was not seen before, as pictures have; the first one of all warms up.
+
+    The slow runs count, and torch works before each: its threads spin on for a while, as they do behind the last picture.
+    """
     seconds = []
     estimate_noise(_picture(rng, _ESTIMATE_SIDES[0]))
+    work = torch.rand(1024, 1024)
     for side in _ESTIMATE_SIDES:
         times = []
         for repeat in range(1, _REPEATS + 1):
             pixels = _picture(rng, side, max(8, side - 8 * repeat))
+            torch.mm(work, work)
             start = time.perf_counter()
             estimate_noise(pixels)
             times.append(time.perf_counter() - start)
-        seconds.append(statistics.median(times))
+        seconds.append(float(np.quantile(times, _SLOW)))
     rising = [max(seconds[: index + 1]) for index in range(len(seconds))]
     return Curve(tuple(side**2 for side in _ESTIMATE_SIDES), tuple(rising))
 

@@ -95,12 +95,15 @@ class Timer:
         refuse(along + self.least(tiling, estimate=estimate), self._limit, (tiling.height, tiling.width))
 
     def course(self, tiling: Tiling, *, along: float = 0.0) -> Course:
-        """The course for the time that is left, less what goes on ``along``; the fastest one where it is too little.
+        """The course for the time that is left, less what goes on ``along``, for tiles that happen to be slow.
+
+        The fastest one where it is too little.
+
 
         Raises:
             InputError: not even the smallest tile fits into memory.
         """
-        return choose_course(self._courses(tiling), self._ends() - along - self._clock())
+        return choose_course(self._courses(tiling), (self._ends() - along - self._clock()) / self._costs.spread)
 
     def pace(self, course: Course, tiles: Sequence[Tile], *, along: float = 0.0) -> Pace:
         """The pace of these tiles."""

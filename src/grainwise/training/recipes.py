@@ -63,6 +63,13 @@ def default_tuned() -> Recipe:
     )
 
 
+def default_taught() -> Recipe:
+    """The first part of the next edition: as `default`, and the weights that ship teach its narrowest plan (decision 12)."""
+    base = default()
+    method = SupernetSettings(subnets=3, synergy=False, teacher="default")
+    return replace(base, name="default-taught", method=method)
+
+
 def tiny() -> Recipe:
     """A run of seconds that exercises every part of training; its weights are of no use."""
     return Recipe(
@@ -176,6 +183,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "default-tuned": default_tuned,
     "dejpeg": dejpeg,
     "upscale": upscale,
+    "default-taught": default_taught,
     "tiny": tiny,
     "mallenet": lambda: supernet(default()),
     **MALLE_RECIPES,

@@ -195,6 +195,9 @@ class SandwichSettings(Sandwich, ABC):
         return SupernetMethod(network, lesson=self.lesson(seed), seed=seed, **self.options, **more)
 
 
+START_REFUSED = "method.start_at_input is of danet and mprnet, and this is a {}; leave it out"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SupernetSettings(SandwichSettings, TeachingSettings):
     """One distance for the clean picture and for all teachers alike, who may come from outside; see `TeachingSettings`.
@@ -217,7 +220,7 @@ class SupernetSettings(SandwichSettings, TeachingSettings):
         """
         if self.start_at_input:
             if not isinstance(network, DANet):
-                raise InputError(f"a danet starts at its input so, got a {type(network).__name__}")
+                raise InputError(START_REFUSED.format(type(network).__name__))
             network.start_at_input()
         return super().build(network, seed=seed)
 
@@ -260,7 +263,7 @@ class StagesSettings(SandwichSettings):
         """
         if self.start_at_input:
             if not isinstance(network, MPRNet):
-                raise InputError(f"an mprnet starts each stage at its input, got a {type(network).__name__}")
+                raise InputError(START_REFUSED.format(type(network).__name__))
             network.start_at_input()
         return super().build(network, seed=seed)
 
