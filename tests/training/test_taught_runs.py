@@ -62,7 +62,7 @@ def test_a_killed_run_of_a_recipe_with_a_teacher_resumes_bit_for_bit(
 ) -> None:
     settings = [
         f"data={pictures}", "crops.shares=[1]", "loop.steps=12", "loop.checkpoint_every=1", "hold_out=3",
-        "loop.crops=[[0,32]]", "loop.batch=2", "loop.validate_every=0", "method.teacher_taps=blocks.3=blocks.1",
+        "loop.crops=[[0,32]]", "loop.batch=2", "loop.validate_every=0", "method.teacher_taps=blocks.2=blocks.1",
         f"method.teacher={saved / 'teacher.safetensors'}", "method.quiet_teacher=default",
     ]  # fmt: skip
     killed = killed_and_resumed("mdrn-tiny", tmp_path, settings)
