@@ -1,6 +1,8 @@
 """Every command on real files."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -188,3 +190,18 @@ def test_version_and_help(run: Run) -> None:
     assert all(
         name in words for name in ("denoise", "estimate", "models", "evaluate", "bench", "train", "export", "web")
     )
+
+
+def test_an_interrupt_that_became_another_error_is_still_a_stop(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        raise ImportError("something was stopped on its way")
+
+    monkeypatch.setattr("grainwise.cli.app.app", broken)
+    ran = run("models")
+    assert ran.code == 130
+    assert ran.err == "grainwise: stopped\n"

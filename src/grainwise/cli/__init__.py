@@ -16,9 +16,9 @@ STOPPED = 130
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line, print errors as one line, and exit."""
     code: object = STOPPED
+    interrupts = _Interrupts()
     try:
         from grainwise.cli.app import app
-        from grainwise.core.errors import GrainwiseError
 
         signal.signal(signal.SIGTERM, _terminate)
         for stream in (sys.stdout, sys.stderr):
@@ -31,16 +31,38 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except (GrainwiseError, OSError) as error:
-        _fail(str(error))
     except Exception as error:
-        wrong_usage = getattr(error, "format_message", None)  # of click, or of the copy of it inside typer
-        if wrong_usage is None:
-            raise
-        _fail(wrong_usage())
+        if not interrupts.came:
+            from grainwise.core.errors import GrainwiseError
+
+            if isinstance(error, GrainwiseError | OSError):
+                _fail(str(error))
+            wrong_usage = getattr(error, "format_message", None)  # of click, or of the copy of it inside typer
+            if wrong_usage is None:
+                raise
+            _fail(wrong_usage())
     if code == STOPPED:
         print("grainwise: stopped", file=sys.stderr)  # noqa: T201
     sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Interrupts:
+    """Remembers that the user stopped the command: C code, and imports, may tell of that by errors of their own.
+
+    Where interrupts are ignored, as of a command in the background, they stay so.
+
+    Attributes:
+        came: whether there was one.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.signal(signal.SIGINT, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> NoReturn:
+        self.came = True
+        raise KeyboardInterrupt
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
