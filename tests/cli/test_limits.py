@@ -152,8 +152,13 @@ def test_bench_calibrate(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert Path(line["kept"]).parent == tmp_path / "grainwise"
     assert {cost["macs_per_pixel"] for cost in line["plans"].values()} >= set(COST.values())
     assert set(line["files"]) == {"png", "jpeg", "webp", "tiff"}
+    seconds = line["seconds_by_dtype"]
+    assert set(seconds) == {"float32", "bfloat16"}
+    assert line["machine"]["dtype"] == min(seconds, key=lambda dtype: seconds[dtype])
+    assert told(run("bench", "--calibrate", "--dtype", "float32", "--json"))["seconds_by_dtype"] == {}
     words = run("bench", "--calibrate").out
     assert "MACs/px" in words
+    assert "--dtype auto is" in words
     assert "kept in" in words
 
 

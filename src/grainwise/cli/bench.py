@@ -24,7 +24,11 @@ def bench(
     device: Device = "auto",
     dtype: Dtype = "auto",
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Only measure the seconds of every plan here, for --max-seconds.")
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Only measure this machine: the fastest dtype, and the seconds of every plan, for --max-seconds.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> int:
@@ -110,16 +114,21 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
 
     from grainwise.cli.restorers import restorer_for
     from grainwise.core.errors import InputError
+    from grainwise.runtime.dtypes import fastest
 
     if data is not None or against:
         raise InputError("--calibrate measures this machine alone; leave out --data and --against")
-    restorer = restorer_for(model, device=device, dtype=dtype)
+    restorer, seconds = restorer_for(model, device=device, dtype=dtype), {}
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
         task = bar.add_task("measuring", total=1.0)
+        if dtype == "auto":
+            seconds, _ = restorer.time_dtypes()
+            restorer = restorer_for(model, device=device, dtype=fastest(seconds))
         costs, kept = restorer.time_machine(tell=lambda share: bar.update(task, completed=share))
     if as_json:
-        typer.echo(json.dumps({**costs.to_json(), "kept": None if kept is None else str(kept)}))
+        line = {**costs.to_json(), "kept": None if kept is None else str(kept), "seconds_by_dtype": seconds}
+        typer.echo(json.dumps(line))
         return 0
     table = Table("MACs/px", "s/MP", "in large tiles", "ms a tile", "ms at the start")
     for cost in costs.plans.values():
@@ -131,6 +140,9 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
     console.print(
         ", ".join(f"{key} {value[:40]}" for key, value in costs.machine.items()), highlight=False, soft_wrap=True
     )
+    if seconds:
+        rates = ", ".join(f"{name} {1e3 * taken:.0f} ms" for name, taken in seconds.items())
+        console.print(f"a tile takes {rates}: --dtype auto is {fastest(seconds)}", highlight=False, soft_wrap=True)
     where = f"kept in {kept}" if kept is not None else "not kept: the cache folder cannot be written"
     console.print(where, highlight=False, soft_wrap=True)
     return 0

@@ -183,6 +183,15 @@ def measure_costs(
     )
 
 
+def seconds_a_tile(weights: Weights, network: Callable[[ChannelPlan], nn.Module], device: torch.device) -> float:
+    """Seconds of a middling tile: medians of a few, after a warm-up, the geometric mean of the narrowest and widest plan."""
+    pixels, medians = _picture(np.random.default_rng(0), _SIDES[-1]), []
+    for plan in (weights.network.space.narrowest, weights.network.space.widest):
+        times = [_tile_seconds(weights, network, plan, device, pixels) for _ in range(1 + _ROUNDS)]
+        medians.append(statistics.median(times[1:]))
+    return math.sqrt(medians[0] * medians[1])
+
+
 def _few(weights: Weights) -> list[ChannelPlan]:
     plans = weights.plans()
     chosen = {plan for plan, measured in plans.items() if measured.name}

@@ -106,6 +106,8 @@ def find_device(name: str) -> torch.device:
 def find_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of the arithmetic; ``"auto"`` is bfloat16 where the device multiplies it in hardware, else float32.
 
+    That is what the system tells; what was measured goes before it, see `grainwise.runtime.dtypes`.
+
     Raises:
         InputError: an unknown name, or float16 on a CPU.
     """

@@ -27,8 +27,8 @@ class Placed(ABC):
         weights: the network with its card, perhaps with a gate.
         network: the network itself.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        dtype: of the arithmetic: ``"auto"`` (bfloat16 where the hardware multiplies it, and the network agrees there),
-            ``"float32"``, ``"bfloat16"``, ``"float16"`` (GPU only).
+        dtype: of the arithmetic: ``"float32"``, ``"bfloat16"``, ``"float16"`` (GPU only), or ``"auto"``: the fastest, where
+            dtypes were timed here; else bfloat16 where the hardware multiplies it; float32 where the network disagrees there.
         max_memory: what the process may take, in MB (2**20 bytes), pictures included; None sets no limit.
 
     Attributes:
@@ -54,7 +54,7 @@ class Placed(ABC):
         self._extracted: dict[tuple[ChannelPlan, float | None], nn.Module] = {}
         self._lock = threading.Lock()
         self.notify: Callable[[str], object] | None = None
-        self.dtype = machine.find_dtype(dtype, self.device)
+        self.dtype = (self._measured_dtype() if dtype == "auto" else None) or machine.find_dtype(dtype, self.device)
         self._check_arithmetic(chosen=dtype != "auto")
 
     @abstractmethod
@@ -67,6 +67,10 @@ class Placed(ABC):
 
     def known_costs(self) -> CostModel | None:
         """What plans cost on this machine, if it was ever measured."""
+        return None
+
+    def _measured_dtype(self) -> torch.dtype | None:
+        """The dtype that was the fastest on this machine, if any was timed here."""
         return None
 
     def _network(self, plan: ChannelPlan, kernels: float | None = None) -> nn.Module:

@@ -12,15 +12,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from grainwise.networks.checkpoint import Weights, load_weights
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import machine, memory
 from grainwise.runtime.budget import Choice, choose_plan, dearest_plan
-from grainwise.runtime.calibration import costs_for, keep_costs, load_costs, machine_of, measure_costs
+from grainwise.runtime.calibration import (
+    costs_for,
+    keep_costs,
+    load_costs,
+    machine_of,
+    measure_costs,
+    seconds_a_tile,
+)
 from grainwise.runtime.call import Call, Held, Source, Told
 from grainwise.runtime.cost import CostModel
+from grainwise.runtime.dtypes import Seconds, measured_fastest, time_dtypes
 from grainwise.runtime.fitting import check_task, check_tiled
 from grainwise.runtime.forecast import Forecast, foretell
 from grainwise.runtime.pace import check_seconds
@@ -158,6 +167,24 @@ class Restorer(Placed):
         with self._costs_lock:
             self.costs = costs
         return costs, keep_costs(costs)
+
+    def time_dtypes(self) -> tuple[Seconds, Path | None]:
+        """Time every dtype of this device; a restorer that is made hereafter with the dtype ``"auto"`` takes the fastest.
+
+        Returns:
+            Seconds of a tile by dtype, without those in which the network gives other pixels than float32 on the CPU; and the
+            file that keeps them, None where it cannot be written.
+        """
+
+        def seconds(dtype: str) -> float:
+            placed = type(self)(self.weights, device=str(self.device), dtype=dtype)  # type: ignore[arg-type]
+            return seconds_a_tile(self.weights, placed._timed_network, self.device)
+
+        return time_dtypes(self.weights, self.device, seconds)
+
+    def _measured_dtype(self) -> torch.dtype | None:
+        """See `time_dtypes`."""
+        return measured_fastest(self.weights, self.device)
 
     def _begin(self, budget: str | float | None, max_seconds: float | None, warm: Warm) -> tuple[Choice, Timer | None]:
         """The dearest plan allowed, and the running timer of the call."""
