@@ -10,7 +10,7 @@ from grainwise.data.crops import Batch
 from grainwise.networks.danet import DANet
 from grainwise.networks.mprnet import MPRNet
 from grainwise.networks.vdnet import VDNet
-from grainwise.training.distances import charbonnier
+from grainwise.training.distances import DISTANCES, charbonnier, rounded_distance
 from grainwise.training.edges import edge_distance
 from grainwise.training.lessons import VariationalLesson
 from grainwise.training.seeds import PLANS, seed_of
@@ -110,6 +110,61 @@ def test_danet_plus() -> None:
     pixels = 3 * 24 * 24
     torch.testing.assert_close(losses["largest"], F.l1_loss(largest, batch.clean) * pixels)
     torch.testing.assert_close(losses["smallest"], F.l1_loss(smallest, largest) * pixels)
+
+
+ROUNDING = 0.04
+
+
+def test_teachers_of_danet_pull_by_a_rounded_distance() -> None:
+    torch.manual_seed(0)
+    network, batch = DANet(base=8, ratios=(1, 2)), some_batch()
+    settings = SupernetSettings(subnets=2, distance="summed_l1", rounding=ROUNDING, synergy_from=1)
+    method = settings.build(network, seed=0)
+    largest, smallest = (network(batch.noisy, plan) for plan in plans_of(method, 0))
+    pixels = 3 * 24 * 24
+    torch.testing.assert_close(method(batch, 0)["smallest"], F.l1_loss(smallest, batch.clean) * pixels)
+    torch.testing.assert_close(method(batch, 1)["largest"], F.l1_loss(largest, batch.clean) * pixels)
+    torch.testing.assert_close(method(batch, 1)["smallest"], charbonnier(smallest, largest, ROUNDING) * pixels)
+
+
+def test_teachers_of_mprnet_pull_by_a_rounded_distance() -> None:
+    torch.manual_seed(0)
+    network, batch = MPRNet(base=8, step=8, step_full=8, ratios=(1, 2)), some_batch()
+    method = StagesSettings(subnets=2, rounding=ROUNDING, edges=0.1).build(network, seed=0)
+    losses = method(batch, 0)
+    largest, smallest = (network.stages(batch.noisy, plan) for plan in plans_of(method, 0))
+    pulls = [charbonnier(stage, largest[0], ROUNDING) + 0.1 * edge_distance(stage, largest[0]) for stage in smallest]
+    torch.testing.assert_close(losses["smallest"], torch.stack(pulls).sum())
+    near = [charbonnier(stage, batch.clean) + 0.1 * edge_distance(stage, batch.clean) for stage in largest]
+    torch.testing.assert_close(losses["largest"], torch.stack(near).sum())
+
+
+@pytest.mark.parametrize("error", [-0.01, 0.0, 0.01])
+def test_a_rounded_teacher_pulls_as_the_clean_picture_does_on_average(error: float) -> None:
+    spread = 0.03
+    details = spread * torch.randn(4_000_000, generator=torch.Generator().manual_seed(0))
+    average = float(torch.sign(error + details).mean())
+    at = torch.tensor([error], requires_grad=True)
+    rounded_distance("l1", 1.25 * spread)(at, torch.zeros(1)).backward()
+    assert at.grad is not None
+    assert float(at.grad) == pytest.approx(average, abs=0.02)
+
+
+def test_distances_are_rounded_by_name() -> None:
+    one, other = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    for name, plain in DISTANCES.items():
+        assert rounded_distance(name, 0.0) is plain
+    for name in ("l1", "charbonnier"):
+        torch.testing.assert_close(rounded_distance(name, 0.1)(one, other), charbonnier(one, other, 0.1))
+    torch.testing.assert_close(
+        rounded_distance("summed_l1", 0.1)(one, other), charbonnier(one, other, 0.1) * one[0].numel()
+    )
+    with pytest.raises(InputError, match="at least 0, got -1"):
+        rounded_distance("l1", -1)
+    with pytest.raises(InputError, match="log_mse has no corner"):
+        rounded_distance("log_mse", 0.1)
+    with pytest.raises(UnknownNameError):
+        rounded_distance("l3", 0.1)
 
 
 def test_a_step_of_each_backbone_lowers_its_loss() -> None:

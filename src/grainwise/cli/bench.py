@@ -118,12 +118,12 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
 
     if data is not None or against:
         raise InputError("--calibrate measures this machine alone; leave out --data and --against")
-    restorer, seconds = restorer_for(model, device=device, dtype=dtype), {}
+    restorer, seconds = restorer_for(model, device=device, dtype=dtype), dict[str, float]()
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
         task = bar.add_task("measuring", total=1.0)
         if dtype == "auto":
-            seconds, _ = restorer.time_dtypes()
+            seconds.update(restorer.time_dtypes()[0])
             restorer = restorer_for(model, device=device, dtype=fastest(seconds))
         costs, kept = restorer.time_machine(tell=lambda share: bar.update(task, completed=share))
     if as_json:
@@ -141,8 +141,8 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
         ", ".join(f"{key} {value[:40]}" for key, value in costs.machine.items()), highlight=False, soft_wrap=True
     )
     if seconds:
-        rates = ", ".join(f"{name} {1e3 * taken:.0f} ms" for name, taken in seconds.items())
-        console.print(f"a tile takes {rates}: --dtype auto is {fastest(seconds)}", highlight=False, soft_wrap=True)
+        each = ", ".join(f"{name} {1e3 * taken:.0f} ms" for name, taken in seconds.items())
+        console.print(f"a tile takes {each}: --dtype auto is {fastest(seconds)}", highlight=False, soft_wrap=True)
     where = f"kept in {kept}" if kept is not None else "not kept: the cache folder cannot be written"
     console.print(where, highlight=False, soft_wrap=True)
     return 0

@@ -43,18 +43,23 @@ class Lesson(nn.Module, ABC):
     def follow(self, prediction: Prediction, target: Tensor, batch: Batch) -> Tensor:
         """The distance to a picture ``target`` [B, C, H, W]: what the other sub-networks learn from."""
 
+    def imitate(self, prediction: Prediction, target: Tensor, batch: Batch) -> Tensor:
+        """`follow`, where the picture is a teacher's."""
+        return self.follow(prediction, target, batch)
+
 
 class PictureLesson(Lesson):
-    """One output, one distance for the clean picture and for the teachers alike. DANet+ learns so too, by the summed L1.
+    """One output, one distance. DANet+ learns so too, by the summed L1.
 
     Args:
         distance: between two pictures.
+        to_teacher: the distance to a teacher's picture, where it is another one; see `rounded_distance`.
     """
 
-    def __init__(self, distance: Distance) -> None:
-        """Keep the distance."""
+    def __init__(self, distance: Distance, to_teacher: Distance | None = None) -> None:
+        """Keep the distances."""
         super().__init__()
-        self.distance = distance
+        self.distance, self.to_teacher = distance, to_teacher or distance
 
     def predict(self, network: Network, batch: Batch, plan: ChannelPlan) -> Prediction:
         """The restored picture."""
@@ -72,6 +77,10 @@ class PictureLesson(Lesson):
     def follow(self, prediction: Prediction, target: Tensor, batch: Batch) -> Tensor:
         """The distance to ``target``."""
         return self.distance(prediction[0], target)
+
+    def imitate(self, prediction: Prediction, target: Tensor, batch: Batch) -> Tensor:
+        """The distance to a teacher's ``target``."""
+        return self.to_teacher(prediction[0], target)
 
 
 class VariationalLesson(Lesson):
@@ -137,17 +146,18 @@ class StagesLesson(Lesson):
     Args:
         distance: between two pictures.
         edges: weight of the edge distance: 0 in the published denoiser, 0.05 in the paper.
+        to_teacher: see `PictureLesson`.
 
     Raises:
         InputError: a negative weight.
     """
 
-    def __init__(self, distance: Distance, edges: float = 0.0) -> None:
+    def __init__(self, distance: Distance, edges: float = 0.0, to_teacher: Distance | None = None) -> None:
         """Keep them."""
         super().__init__()
         if edges < 0:
             raise InputError(f"the weight of the edge distance is at least 0, got {edges}")
-        self.distance, self.edges = distance, edges
+        self.distance, self.edges, self.to_teacher = distance, edges, to_teacher or distance
 
     def predict(self, network: Network, batch: Batch, plan: ChannelPlan) -> Prediction:
         """The pictures of stage 3, 2 and 1.
@@ -169,7 +179,14 @@ class StagesLesson(Lesson):
 
     def follow(self, prediction: Prediction, target: Tensor, batch: Batch) -> Tensor:
         """Every stage against ``target``."""
-        losses = [self.distance(stage, target) for stage in prediction]
+        return self._summed(self.distance, prediction, target)
+
+    def imitate(self, prediction: Prediction, target: Tensor, batch: Batch) -> Tensor:
+        """Every stage against a teacher's ``target``."""
+        return self._summed(self.to_teacher, prediction, target)
+
+    def _summed(self, distance: Distance, prediction: Prediction, target: Tensor) -> Tensor:
+        losses = [distance(stage, target) for stage in prediction]
         if self.edges > 0:
             losses += [self.edges * edge_distance(stage, target) for stage in prediction]
         return torch.stack(losses).sum()

@@ -20,7 +20,7 @@ from grainwise.networks.danet import DANet
 from grainwise.networks.mprnet import MPRNet
 from grainwise.networks.network import Network
 from grainwise.networks.vdnet import VDNet
-from grainwise.training.distances import get_distance
+from grainwise.training.distances import get_distance, rounded_distance
 from grainwise.training.distillation import Teaching, TeachingSettings
 from grainwise.training.lessons import (
     Lesson,
@@ -147,7 +147,7 @@ class SupernetMethod(nn.Module):
         if not self.synergy or step < self.synergy_from:
             return self.lesson.follow(prediction, batch.clean, batch)
         teacher = Ensemble() if name == "smallest" and self.ensemble else Largest()
-        loss = self.lesson.follow(prediction, teacher(batch, seniors).output, batch)
+        loss = self.lesson.imitate(prediction, teacher(batch, seniors).output, batch)
         if self.clean_share == 0:
             return loss
         return torch.lerp(loss, self.lesson.follow(prediction, batch.clean, batch), self.clean_share)
@@ -200,15 +200,17 @@ START_REFUSED = "method.start_at_input is of danet and mprnet, and this is a {};
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetSettings(SandwichSettings, TeachingSettings):
-    """One distance for the clean picture and for all teachers alike, who may come from outside; see `TeachingSettings`.
+    """One distance for the clean picture and for all teachers, who may come from outside; see `TeachingSettings`.
 
     Args:
         distance: a name of `grainwise.training.distances.DISTANCES`.
+        rounding: epsilon of the distance to larger sub-networks, see `rounded_distance`; 0 is the paper.
         pupils: see `SupernetMethod`.
         start_at_input: start at the noisy picture, with first values for short trainings; see `UnetNetwork.start_at_input`.
     """
 
     distance: str = "l1"
+    rounding: float = 0.0
     pupils: Pupils = "narrowest"
     start_at_input: bool = False
 
@@ -229,8 +231,9 @@ class SupernetSettings(SandwichSettings, TeachingSettings):
 
         Raises:
             UnknownNameError: no such distance.
+            InputError: a distance that cannot be rounded.
         """
-        return PictureLesson(get_distance(self.distance))
+        return PictureLesson(get_distance(self.distance), rounded_distance(self.distance, self.rounding))
 
     def more(self, network: Network, seed: int) -> dict[str, Any]:
         """Its outside teachers and whom they teach."""
@@ -243,6 +246,7 @@ class StagesSettings(SandwichSettings):
 
     Args:
         distance: a name of `grainwise.training.distances.DISTANCES`.
+        rounding: see `SupernetSettings`.
         edges: weight of the edge distance.
         mixup: both parameters of MixUp's beta distribution, 0.6 in the published code; 0 mixes nothing.
         mixup_from: the first step that mixes.
@@ -250,6 +254,7 @@ class StagesSettings(SandwichSettings):
     """
 
     distance: str = "charbonnier"
+    rounding: float = 0.0
     edges: float = 0.0
     mixup: float = 0.0
     mixup_from: int = 0
@@ -272,8 +277,9 @@ class StagesSettings(SandwichSettings):
 
         Raises:
             UnknownNameError: no such distance.
+            InputError: a distance that cannot be rounded.
         """
-        return StagesLesson(get_distance(self.distance), self.edges)
+        return StagesLesson(get_distance(self.distance), self.edges, rounded_distance(self.distance, self.rounding))
 
     def more(self, network: Network, seed: int) -> dict[str, Any]:
         """MixUp, where it has a parameter."""
