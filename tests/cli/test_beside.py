@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from grainwise.cli import all_files, beside
+from grainwise.cli import all_files, beside, early
 from grainwise.cli.beside import Beside, core_to_spare
 from grainwise.cli.paths import Job
 from grainwise.core.pictures import Picture, read_picture, write_picture
@@ -63,6 +63,7 @@ def test_nothing_but_the_time_tells(
         readers.append(threading.current_thread().name)
         return true(path)
 
+    monkeypatch.setattr(early, "read_picture", noted)
     monkeypatch.setattr(beside, "read_picture", noted)
     results = {}
     for overlap in (False, True):
@@ -115,11 +116,49 @@ def test_a_core_is_idle_beside_a_gpu_or_fewer_threads(monkeypatch: pytest.Monkey
 
 
 def test_a_large_picture_is_not_read_ahead(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside.memory, "available_bytes", lambda: 8 * 40 * 56 * 3 - 8)
-    assert beside._read_if_small(pictures / "0.png") is None
-    monkeypatch.setattr(beside.memory, "available_bytes", lambda: 8 * 40 * 56 * 3)
-    assert beside._read_if_small(pictures / "0.png") is not None
-    assert beside._read_if_small(pictures / "2.png") is None
+    true, size = early.read_picture, 40 * 56 * 3
+    readers: list[str] = []
+
+    def noted(path: Path) -> Picture:
+        readers.append(threading.current_thread().name)
+        return true(path)
+
+    monkeypatch.setattr(early, "read_picture", noted)
+    monkeypatch.setattr(beside, "read_picture", noted)
+    for free, aside in ((8 * size - 8, False), (8 * size, True)):
+        monkeypatch.setattr(beside.memory, "available_bytes", lambda free=free: free)
+        readers.clear()
+        with Beside(active=True) as here:
+            here.read_ahead(pictures / "0.png")
+            assert here.read(pictures / "0.png").pixels.shape == (40, 56, 3)
+        assert [name.startswith("grainwise-read") for name in readers] == [aside]
+
+
+def test_the_first_picture_is_read_while_the_rest_is_imported(
+    run: Run, pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[str] = []
+    true = early.read_picture
+
+    def noted(path: Path) -> Picture:
+        readers.append(threading.current_thread().name)
+        return true(path)
+
+    monkeypatch.setattr(early, "read_picture", noted)
+    monkeypatch.setattr(beside, "read_picture", noted)
+    common = ("-o", tmp_path / "out", "--model", model, "--sigma", 25, "--dtype", "float32", "--json")
+    files = [pictures / f"{index}.png" for index in (0, 1)]
+    assert run("denoise", *files, *common).code == 0
+    assert [name.startswith("grainwise-early") for name in readers] == [True, False]
+    for more in (("--dry-run",), ("--skip-existing",), ("--max-memory", 4000)):
+        readers.clear()
+        assert run("denoise", *files, *common, *more).code == 0
+        assert not any(name.startswith("grainwise-early") for name in readers)
+    readers.clear()
+    assert "cannot read" in run("denoise", pictures / "2.png", *common).err
+    monkeypatch.setattr(early, "LARGEST", 40 * 56 * 3 - 1)
+    assert early.begin([str(files[0])])[1].result() is None
+    assert early.begin([str(pictures)]) is early.begin([]) is early.begin([""]) is None
 
 
 class Pixels:

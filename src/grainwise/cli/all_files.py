@@ -15,6 +15,7 @@ from rich.text import Text
 
 from grainwise.cli.beside import Beside, core_to_spare
 from grainwise.cli.common import Common
+from grainwise.cli.early import Reading
 from grainwise.cli.one_file import FileRestorer, Settings
 from grainwise.cli.paths import Job, check_route_map, named, plan_jobs
 from grainwise.cli.tasks import FileTask
@@ -59,8 +60,9 @@ def restore_files(load: Callable[[Common], Kind], task: Callable[[Kind], FileTas
         route_map=common.route_map,
     )
     files = FileRestorer(task(restorer), settings)
-    run = forecast_all if common.dry_run else restore_all
-    return run(jobs, files, skip_existing=common.skip_existing, as_json=common.as_json)
+    if common.dry_run:
+        return forecast_all(jobs, files, skip_existing=common.skip_existing, as_json=common.as_json)
+    return restore_all(jobs, files, skip_existing=common.skip_existing, as_json=common.as_json, first=common.first)
 
 
 def loader(kind: type[Tiled]) -> Callable[[Common], Tiled]:
@@ -77,14 +79,16 @@ def loader(kind: type[Tiled]) -> Callable[[Common], Tiled]:
     return load
 
 
-def restore_all(jobs: list[Job], restorer: FileRestorer, *, skip_existing: bool, as_json: bool) -> int:
-    """Restore every picture; 1 where some of several failed, else 0."""
+def restore_all(
+    jobs: list[Job], restorer: FileRestorer, *, skip_existing: bool, as_json: bool, first: Reading | None = None
+) -> int:
+    """Restore every picture, of which one may be on its way already; 1 where some of several failed, else 0."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Remaining())
     console = Console(stderr=True)
     following = dict(pairwise(jobs))
     with (
         Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar,
-        Beside(active=_overlaps(jobs, restorer)) as beside,
+        Beside(active=_overlaps(jobs, restorer), first=first) as beside,
     ):
         overall = bar.add_task("pictures", total=len(jobs))
         within = bar.add_task("", total=1.0)

@@ -5,14 +5,13 @@ takes a core from one of them, and more is lost than won (docs/decisions/0008).
 """
 
 import os
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
 import torch
 
-from grainwise.core.errors import GrainwiseError
-from grainwise.core.picture_rows import read_info
+from grainwise.cli.early import Reading, read_if_small
 from grainwise.core.pictures import Picture, read_picture
 from grainwise.runtime import memory
 
@@ -31,13 +30,14 @@ class Beside:
 
     Args:
         active: whether there are threads.
+        first: a picture that is being read already.
     """
 
-    def __init__(self, *, active: bool) -> None:
+    def __init__(self, *, active: bool, first: Reading | None = None) -> None:
         """Start no thread before there is work."""
         self._reader = ThreadPoolExecutor(1, "grainwise-read") if active else None
         self.writer: Executor | None = ThreadPoolExecutor(1, "grainwise-write") if active else None
-        self._ahead: tuple[Path, Future[Picture | None]] | None = None
+        self._ahead = first
 
     def __enter__(self) -> "Beside":
         """Itself."""
@@ -55,7 +55,7 @@ class Beside:
     def read_ahead(self, path: Path) -> None:
         """Begin to read a picture that will be asked for next."""
         if self._reader is not None:
-            self._ahead = path, self._reader.submit(_read_if_small, path)
+            self._ahead = path, self._reader.submit(read_if_small, path, memory.available_bytes() // _SHARE)
 
     def read(self, path: Path) -> Picture:
         """The picture, read ahead or read now.
@@ -66,11 +66,3 @@ class Beside:
         (ahead, future), self._ahead = self._ahead or (None, None), None
         picture = future.result() if future is not None and ahead == path else None
         return read_picture(path) if picture is None else picture
-
-
-def _read_if_small(path: Path) -> Picture | None:
-    """The picture; None where it is large, or cannot be read: whoever asks for it reads it then, and is told why."""
-    try:
-        return read_picture(path) if read_info(path).nbytes <= memory.available_bytes() // _SHARE else None
-    except GrainwiseError:
-        return None

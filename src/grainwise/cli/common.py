@@ -3,10 +3,13 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from grainwise.cli import options
+
+if TYPE_CHECKING:
+    from grainwise.cli.early import Reading
 
 _BEFORE = ("inputs", "out")
 """These come before a command's own options in its help."""
@@ -14,7 +17,11 @@ _BEFORE = ("inputs", "out")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """What the user asked for, of all commands alike; see `options` for each."""
+    """What the user asked for, of all commands alike; see `options` for each.
+
+    Attributes:
+        first: no option: the first picture, where it is being read already.
+    """
 
     inputs: options.Inputs
     out: options.Out
@@ -30,6 +37,7 @@ class Common:
     route_map: options.RouteMap = None
     dry_run: options.DryRun = False
     as_json: options.Json = False
+    first: "Reading | None" = None
 
 
 def with_common(model: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -41,7 +49,7 @@ def with_common(model: str) -> Callable[[Callable[..., int]], Callable[..., int]
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         own = list(inspect.signature(command).parameters.values())[1:]
-        shared = [_parameter(each.name, each.type, each.default) for each in fields(Common)]
+        shared = [_parameter(each.name, each.type, each.default) for each in fields(Common) if each.name != "first"]
         shared = [each.replace(default=model) if each.name == "model" else each for each in shared]
         first = [each for each in shared if each.name in _BEFORE]
         named = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
@@ -50,6 +58,10 @@ def with_common(model: str) -> Callable[[Callable[..., int]], Callable[..., int]
         @functools.wraps(command)
         def call(**given: Any) -> int:
             common = Common(**{each.name: given.pop(each.name) for each in shared})
+            from grainwise.cli import early
+
+            if not (common.dry_run or common.skip_existing or common.max_memory is not None):
+                common = replace(common, first=early.begin(common.inputs))
             return command(common, **given)
 
         call.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
