@@ -126,7 +126,14 @@ def test_the_advice_to_calibrate_works_for_other_tasks(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    values = {"_SIDES": (16, 32), "_LARGE_SIDE": 48, "_ESTIMATE_SIDES": (32,), "_FILE_SIDE": 32, "_ROUNDS": 1}
+    values = {
+        "_SIDES": (16, 32),
+        "_LARGE_SIDE": 48,
+        "_ESTIMATE_SIDES": (32,),
+        "_CALL_SIDES": (32,),
+        "_FILE_SIDE": 32,
+        "_ROUNDS": 1,
+    }
     for name, value in values.items():
         monkeypatch.setattr(calibration, name, value)
     monkeypatch.setattr(calibration, "_ENOUGH_SECONDS", 0.0)
@@ -146,6 +153,7 @@ def test_bench_calibrate(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(calibration, "_SIDES", (64, 80))
     monkeypatch.setattr(calibration, "_LARGE_SIDE", 96)
     monkeypatch.setattr(calibration, "_ESTIMATE_SIDES", (32, 48))
+    monkeypatch.setattr(calibration, "_CALL_SIDES", (32,))
     monkeypatch.setattr(calibration, "_FILE_SIDE", 32)
     monkeypatch.setattr(calibration, "_ENOUGH_SECONDS", 0.0)
     line = told(run("bench", "--calibrate", "--json"))

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime import calibration, machine
 from grainwise.runtime.calibration import cache_path, keep_costs, load_costs, machine_of
 from grainwise.runtime.cost import KNEE, CostModel, Curve, FileCost, PlanCost
-from grainwise.runtime.tiles import Extent
+from grainwise.runtime.forecast import Forecast
+from grainwise.runtime.tile_run import TileRun
+from grainwise.runtime.tiles import Extent, Tile
 
 CPU = torch.device("cpu")
 
@@ -34,6 +37,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "_SIDES", (64, 96))
     monkeypatch.setattr(calibration, "_LARGE_SIDE", 128)
     monkeypatch.setattr(calibration, "_ESTIMATE_SIDES", (32, 48))
+    monkeypatch.setattr(calibration, "_CALL_SIDES", (72,))
     monkeypatch.setattr(calibration, "_FILE_SIDE", 32)
 
 
@@ -119,6 +123,39 @@ def test_numpy_asks_for_no_huge_pages() -> None:
     machine.tune_allocator.cache_clear()
     machine.tune_allocator()
     assert np._core.multiarray._set_madvise_hugepage(False) is False
+
+
+def test_what_a_call_takes_beyond_its_tiles_is_measured(
+    quickly: None, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true, asleep = calibration.TileRun.run, 0.2
+
+    def slow(self: TileRun, tiles: tuple[Tile, ...], *pixels: np.ndarray) -> None:
+        time.sleep(asleep if len(tiles) > 1 else 0.0)  # a whole call's: what is timed by itself is one tile
+        true(self, tiles, *pixels)
+
+    denoiser = grainwise.Denoiser(small_weights(), device="cpu", dtype="float32")
+    assert 0 <= denoiser.time_machine()[0].per_call < asleep
+    monkeypatch.setattr(calibration.TileRun, "run", slow)
+    costs, _ = denoiser.time_machine()
+    assert 0.8 * asleep < costs.per_call < 2 * asleep
+
+    def told(limit: float | None) -> Forecast:
+        return denoiser.forecast((64, 64), 0, max_seconds=limit)
+
+    for limit in (None, 60.0):
+        beyond, plain = [], replace(costs, per_call=0.0)
+        for denoiser.costs in (costs, plain):
+            here = told(limit)
+            beyond.append([here.seconds, 0.0 if limit is None else here.least_seconds])
+        tiles = beyond[1][0] - costs.estimate.at(64 * 64)
+        assert tiles < costs.per_call
+        assert beyond[0][0] == pytest.approx(beyond[1][0] + tiles)
+        if limit is not None:
+            assert beyond[1][1] < beyond[0][1] <= beyond[1][1] + tiles
+    assert costs.beyond(100.0) == costs.per_call
+    with pytest.raises(InputError, match="a call costs"):
+        replace(costs, per_call=-1.0)
 
 
 def test_memory_and_shapes_are_measured(quickly: None, cache: Path) -> None:

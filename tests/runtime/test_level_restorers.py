@@ -225,6 +225,7 @@ def test_the_machine_is_measured_for_them_too(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(calibration, "_SIDES", (32, 64))
     monkeypatch.setattr(calibration, "_LARGE_SIDE", 96)
     monkeypatch.setattr(calibration, "_ESTIMATE_SIDES", (96,))
+    monkeypatch.setattr(calibration, "_CALL_SIDES", (32,))
     monkeypatch.setattr(calibration, "_FILE_SIDE", 32)
     for restorer in (dejpeg(), upscaler()):
         costs = measure_costs(restorer.weights, restorer._timed_network, restorer.device, restorer.dtype, quick=True)

@@ -13,6 +13,7 @@ import mmap
 import os
 import shlex
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +29,15 @@ from grainwise.core.files import whole_file
 from grainwise.core.pictures import Picture, read_picture, write_picture
 from grainwise.evaluation.environment import environment
 from grainwise.networks.checkpoint import Weights
+from grainwise.networks.network import Facts
 from grainwise.primitives.channels import ChannelPlan
 from grainwise.runtime.cost import CostModel, Curve, FileCost, PlanCost
 from grainwise.runtime.level import Level
 from grainwise.runtime.noise_level import estimate_noise
 from grainwise.runtime.pixels import Image
 from grainwise.runtime.tile_run import OnePlan, TileRun
-from grainwise.runtime.tiles import Box, Tile
+from grainwise.runtime.tiles import Box, Shape, Tile
+from grainwise.runtime.tiling import Tiling
 
 QUICK_PLANS = 6
 """A quick calibration measures the named plans, and others up to this many, evenly spread over their costs."""
@@ -47,6 +50,7 @@ _ESTIMATE_SIDES = (
     1264,
     1720,
 )  # where it looks at most patches, see `noise_sample`; a little larger, it skips more; the last one is sampled
+_CALL_SIDES = (600, 1000)
 _FILE_SIDE = 768
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 _FRESH_BYTES = 1 << 26
@@ -171,8 +175,8 @@ def measure_costs(
     curve = _measure_estimate(rng)
     tell(0.9)
     files = _measure_files(rng)
-    tell(1.0)
-    return CostModel(
+    tell(0.95)
+    model = CostModel(
         machine=machine_of(weights, device, dtype),
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         plans=costs,
@@ -181,6 +185,9 @@ def measure_costs(
         per_byte=_measure_memory() if device.type == "cpu" else 0.0,
         spread=_spread(list(times.values())),
     )
+    model = replace(model, per_call=_measure_call(weights, network, device, model, rng))
+    tell(1.0)
+    return model
 
 
 def seconds_a_tile(weights: Weights, network: Callable[[ChannelPlan], nn.Module], device: torch.device) -> float:
@@ -230,12 +237,18 @@ def _tile_seconds(
 ) -> float:
     size = pixels.shape[0], pixels.shape[1]
     facts, box = weights.network.facts, Box(0, size[0], 0, size[1])
-    level = Level(min(0.1, facts.sigma_max), None, 1.0, facts.sigma_max, size) if facts.needs_sigma else None
-    run = TileRun(network, facts, device, level, OnePlan(plan), total=box.area, progress=None, sparing=False)
+    run = TileRun(
+        network, facts, device, _level(facts, size), OnePlan(plan), total=box.area, progress=None, sparing=False
+    )
     out = np.empty_like(pixels)
     start = time.perf_counter()
     run.run((Tile(box, box),), pixels, out)
     return time.perf_counter() - start
+
+
+def _level(facts: Facts, size: Shape) -> Level | None:
+    """A level to be told, where there is one to tell."""
+    return Level(min(0.1, facts.sigma_max), None, 1.0, facts.sigma_max, size) if facts.needs_sigma else None
 
 
 def _fit(macs_per_pixel: float, times: Mapping[int, Sequence[float]], firsts: Sequence[tuple[int, float]]) -> PlanCost:
@@ -262,22 +275,62 @@ def _fit(macs_per_pixel: float, times: Mapping[int, Sequence[float]], firsts: Se
 def _measure_estimate(rng: np.random.Generator) -> Curve:
     """Each picture has a size that was not seen before, as pictures have; the first one of all warms up.
 
-    The slow runs count, and torch works before each: its threads spin on for a while, as they do behind the last picture.
+    torch works before every other one: its threads spin on for a while, as they do behind the last picture.
     """
     seconds = []
     estimate_noise(_picture(rng, _ESTIMATE_SIDES[0]))
     work = torch.rand(1024, 1024)
     for side in _ESTIMATE_SIDES:
         times = []
-        for repeat in range(1, _REPEATS + 1):
+        for repeat in range(1, 2 * _REPEATS + 1):
             pixels = _picture(rng, side, max(8, side - 8 * repeat))
-            torch.mm(work, work)
+            if repeat % 2:
+                torch.mm(work, work)
             start = time.perf_counter()
             estimate_noise(pixels)
             times.append(time.perf_counter() - start)
-        seconds.append(float(np.quantile(times, _SLOW)))
+        seconds.append(statistics.median(times))
     rising = [max(seconds[: index + 1]) for index in range(len(seconds))]
     return Curve(tuple(side**2 for side in _ESTIMATE_SIDES), tuple(rising))
+
+
+def _measure_call(
+    weights: Weights,
+    network: Callable[[ChannelPlan], nn.Module],
+    device: torch.device,
+    costs: CostModel,
+    rng: np.random.Generator,
+) -> float:
+    """What the tiles of a picture take, after its noise was read, beyond what each takes by itself; the slow runs count.
+
+    NumPy and Python leave all cores but one idle. The system needs some hundredths of a second to spread torch's threads
+    over them again, and until then the tiles take twice as long.
+    """
+    facts = weights.network.facts
+    plan, cost = next((plan, costs.plans[str(plan)]) for plan in weights.plans() if str(plan) in costs.plans)
+    beyond = []
+    for side in _CALL_SIDES:
+        for repeat in range(_REPEATS):
+            pixels = _picture(rng, side + 8 * repeat, side * 4 // 3)
+            height, width = pixels.shape[:2]
+            tiles = Tiling(height, width, facts, free=sys.maxsize).tiles(width // 2)
+            run = TileRun(
+                network,
+                facts,
+                device,
+                _level(facts, (height, width)),
+                OnePlan(plan),
+                total=sum(tile.read.area for tile in tiles),
+                progress=None,
+                sparing=False,
+            )
+            estimate_noise(pixels)
+            start = time.perf_counter()
+            run.run(tiles, pixels, np.empty_like(pixels))
+            taken = time.perf_counter() - start
+            shapes = len({tile.read.shape for tile in tiles})
+            beyond.append(taken - shapes * cost.per_shape - sum(cost.tile(tile.read.area) for tile in tiles))
+    return max(0.0, float(np.quantile(beyond, _SLOW)))
 
 
 def _measure_memory() -> float:

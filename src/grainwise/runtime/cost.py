@@ -102,6 +102,7 @@ class CostModel:
         files: file formats by name.
         per_byte: of memory that the process has not touched before.
         spread: how much longer than in the median the slowest tenth of the measured tiles took, as a factor, 1 or more.
+        per_call: for so long the tiles of a picture take twice their time, in a call that happens to be slow; see `beyond`.
     """
 
     machine: Mapping[str, str]
@@ -111,11 +112,14 @@ class CostModel:
     files: Mapping[str, FileCost]
     per_byte: float = 0.0
     spread: float = 1.0
+    per_call: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a model without a plan, memory that takes less than no time, and a spread that shortens times."""
+        """Refuse a model without a plan, memory or calls that take less than no time, and a spread that shortens times."""
         if not self.per_byte >= 0:
             raise InputError(f"memory costs seconds per byte, 0 or more, got {self.per_byte}")
+        if not self.per_call >= 0:
+            raise InputError(f"a call costs seconds, 0 or more, got {self.per_call}")
         if not self.spread >= 1:
             raise InputError(f"the spread of the times is a factor of 1 or more, got {self.spread}")
         if not self.plans:
@@ -147,6 +151,10 @@ class CostModel:
             per_pixel_beyond=between(a.per_pixel_beyond, b.per_pixel_beyond) * outside,
         )
 
+    def beyond(self, seconds: float) -> float:
+        """Seconds that the tiles of a picture take beyond those of each by itself, because idle cores wake up late."""
+        return min(self.per_call, seconds)
+
     def age(self) -> float:
         """Seconds since it was measured."""
         then = datetime.fromisoformat(self.measured)
@@ -171,4 +179,5 @@ class CostModel:
             files={name: FileCost(**cost) for name, cost in values["files"].items()},
             per_byte=float(values["per_byte"]),
             spread=float(values["spread"]),
+            per_call=float(values["per_call"]),
         )

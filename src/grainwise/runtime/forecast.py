@@ -88,7 +88,8 @@ def foretell(
     network = None
     if costs is not None:
         candidate = candidate_of(plan, macs, costs, bytes_per_pixel, warm)
-        network = 0.0 if idle else candidate.seconds(extent, warm.spare)
+        tiles = candidate.seconds(extent, warm.spare)
+        network = 0.0 if idle else tiles + costs.beyond(tiles)
     return Forecast(
         plan=plan,
         macs_per_pixel=macs,

@@ -83,7 +83,8 @@ class Timer:
             InputError: not even the smallest tile fits into memory.
         """
         blind = self._costs.estimate.at(tiling.height * tiling.width) if estimate else 0.0
-        return self._costs.spread * (blind + least_course(self._courses(tiling)).seconds)
+        tiles = least_course(self._courses(tiling)).seconds
+        return self._costs.spread * (blind + tiles) + self._costs.beyond(tiles)
 
     def check(self, tiling: Tiling, *, estimate: bool, along: float = 0.0) -> None:
         """Refuse a limit that cannot be met, less what goes on ``along``.
@@ -99,11 +100,11 @@ class Timer:
 
         The fastest one where it is too little.
 
-
         Raises:
             InputError: not even the smallest tile fits into memory.
         """
-        return choose_course(self._courses(tiling), (self._ends() - along - self._clock()) / self._costs.spread)
+        left = self._ends() - along - self._clock()
+        return choose_course(self._courses(tiling), (left - self._costs.beyond(left / 2)) / self._costs.spread)
 
     def pace(self, course: Course, tiles: Sequence[Tile], *, along: float = 0.0) -> Pace:
         """The pace of these tiles."""
