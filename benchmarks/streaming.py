@@ -107,19 +107,24 @@ def page(told: dict[str, Any], machine: str) -> str:
     """The page in Markdown."""
     large, small, stopped = told["large"], told["same"], told["cancel"]
     tile, left = large["seconds"] / large["tiles"], ", ".join(stopped["left"]) or "none"
+    size, limits = (
+        f"{large['width']}x{large['height']}",
+        f"--max-memory {told['max_memory']:g} --budget {told['budget']}",
+    )
+    speed, read = f"{large['megapixels_per_second']:.1f} MP/s", f"{large['seconds_estimate']:.1f} s"
+    peaks = f"peak {small['peak_strips_mb']:.0f} MB in strips, {small['peak_whole_mb']:.0f} MB in one piece"
     lines = [
         "# A picture larger than memory",
         "",
         f"`{shlex.join(('python', *sys.argv))}`, {machine}, {large['dtype']}.",
         "",
-        f"- {large['megapixels']:.0f} MP, an RGB TIFF of 8 bits ({large['width']}x{large['height']}),",
-        f"  `--max-memory {told['max_memory']:g} --budget {told['budget']}`, level read: peak {large['peak_mb']:.0f} MB, {large['seconds']:.0f} s",
-        f"  ({large['megapixels_per_second']:.1f} MP/s), {large['tiles']} tiles. Reading the level, a pass through the file of its own,",
-        f"  took {large['seconds_estimate']:.1f} s of that.",
-        f"- The same pixels: {small['megapixels']:.0f} MP in strips ({small['tiles']} tiles, peak {small['peak_strips_mb']:.0f} MB) and in one piece",
-        f"  ({small['peak_whole_mb']:.0f} MB) differ by at most {small['difference']} of 255 (float32).",
-        f"- Stopped after {stopped['after']:.0f} s: ended {stopped['seconds']:.1f} s later (a tile takes {tile:.1f} s), exit code {stopped['code']},",
-        f"  files left: {left}.",
+        f"- {large['megapixels']:.0f} MP, an RGB TIFF of 8 bits ({size}), `{limits}`, level read:",
+        f"  peak {large['peak_mb']:.0f} MB, {large['seconds']:.0f} s ({speed}), {large['tiles']} tiles. Reading the level, a pass",
+        f"  through the file of its own, took {read} of that.",
+        f"- The same pixels: {small['megapixels']:.0f} MP in {small['tiles']} tiles ({peaks})",
+        f"  differ by at most {small['difference']} of 255 (float32).",
+        f"- Stopped after {stopped['after']:.0f} s: ended {stopped['seconds']:.1f} s later (a tile takes {tile:.1f} s),",
+        f"  exit code {stopped['code']}, files left: {left}.",
     ]
     return "\n".join(lines) + "\n"
 
