@@ -50,7 +50,7 @@ from hyperres_runs import (
     of_width,
     told,
 )
-from resumable_runs import Runs, Scoring
+from resumable_runs import Runs, Scoring, short_run
 
 from grainwise.cli.restorers import pictures_in
 from grainwise.core.commit import current_commit
@@ -83,7 +83,6 @@ class Bench:
         if run.network == "hyperres":
             config |= {"stream": (WIDTHS[-1],), "residual": True}
         changes = [
-            f"data={','.join(map(str, self.args.train))}",
             f"network={run.network}",
             f"config={json.dumps(config | dict(run.config))}",
             f"crops.degradation={DEGRADATIONS[run.task]}",
@@ -92,16 +91,11 @@ class Bench:
             f"method.subnets={run.subnets}",
             f"method.learns={run.learns}",
             *([] if run.subnets == 1 else ["method.jitter=0"]),
-            f"loop.steps={steps}",
-            f"loop.warmup={min(100, steps // 5)}",
-            f"loop.crops=[[0,{self.args.crop}]]",
-            f"loop.batch={self.args.batch}",
-            f"loop.seed={self.seed}",
-            "loop.validate_every=0",
+            *short_run(self.args, steps, self.seed),
         ]
         if init and run.start is not None:
             changes.append(f"init={self.weights(run.start)}")
-        return recipes.get_recipe(f"hyperres-{run.task}-small", [*changes, *self.args.set])
+        return recipes.get_recipe(f"hyperres-{run.task}-small", changes)
 
     def name(self, run: Run) -> str:
         """Its folder under that of all runs."""

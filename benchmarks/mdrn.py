@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from resumable_runs import RULE, Runs, Scores, Scoring, judge
+from resumable_runs import RULE, Runs, Scores, Scoring, judge, short_run
 
 from grainwise.core.commit import current_commit
 from grainwise.core.errors import InputError
@@ -89,16 +89,7 @@ class Bench:
 
     def changes(self, run: Run, steps: int) -> list[str]:
         """The settings of a run, beside those of its recipe."""
-        changes = [
-            f"data={','.join(map(str, self.args.train))}",
-            f"loop.steps={steps}",
-            f"loop.warmup={min(100, steps // 5)}",
-            f"loop.crops=[[0,{self.args.crop}]]",
-            f"loop.batch={self.args.batch}",
-            f"loop.seed={run.seed}",
-            "loop.validate_every=0",
-            *self.args.set,
-        ]
+        changes = short_run(self.args, steps, run.seed)
         if run.arm == "U-Net":
             return [*changes, "network=half_unet", f"config={json.dumps(CONTROLS[run.size])}"]
         if run.arm in ("S1", "S1+S2"):

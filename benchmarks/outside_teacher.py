@@ -1,6 +1,6 @@
 """Does an outside teacher help the narrowest plan of the default network, and does it add to in-place synergy?
 
-    python benchmarks/outside_teacher.py --train ../shared/data/train-free --test ../shared/data/test --steps 3000 --seeds 0 1
+    python benchmarks/outside_teacher.py --train ../shared/data/train-free --test ../shared/data/test
 
 The `default` recipe, four ways, for equal steps and from the same first weights, crops and plans: every sub-network taught by
 the clean picture; in-place synergy (DDS-Net), half its weight left to the clean picture, since alone it destroys (decision 4);
@@ -16,11 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from resumable_runs import RULE, Runs, Scoring, judge, restorer
+from resumable_runs import RULE, Runs, Scoring, judge, restorer, short_run
 
 from grainwise.core.commit import current_commit
 from grainwise.core.files import whole_file
-from grainwise.evaluation.environment import environment
+from grainwise.evaluation.environment import Environment, environment
 from grainwise.runtime.machine import tune_allocator
 from grainwise.training import recipes
 from grainwise.training.recipe import Recipe
@@ -50,17 +50,7 @@ class Bench:
 
     def recipe(self, arm: str, seed: int) -> Recipe:
         """The default recipe, shorter, and taught so."""
-        steps = self.args.steps
-        changes = [
-            f"data={','.join(map(str, self.args.train))}",
-            f"loop.steps={steps}",
-            f"loop.warmup={min(100, steps // 5)}",
-            f"loop.crops=[[0,{self.args.crop}]]",
-            f"loop.batch={self.args.batch}",
-            f"loop.seed={seed}",
-            "loop.validate_every=0",
-            *self.args.set,
-        ]
+        changes = short_run(self.args, self.args.steps, seed)
         if "synergy" in arm:
             changes += SYNERGY
         if "teacher" in arm:
@@ -98,9 +88,8 @@ def table(results: Results, plan: str) -> list[str]:
     return lines
 
 
-def page(results: Results, args: argparse.Namespace, command: str) -> str:
+def page(results: Results, args: argparse.Namespace, command: str, here: Environment) -> str:
     """The report, in Markdown."""
-    here = environment(commit=current_commit())
     seeds = sorted({seed for _, seed, _ in results})
     lines = ["# An outside teacher for the narrowest plan", "",
              f"The `default` recipe for {args.steps:,} steps of {args.batch} crops of {args.crop} pixels, seeds "
@@ -124,9 +113,9 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[10, 25, 50, 70])
     parser.add_argument("--limit", type=int, default=12, help="pictures a set")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--crop", type=int, default=64)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--crop", type=int, default=48)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--teacher", default="default", help="its weights: a name of the package's, or a file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change any setting")
@@ -141,13 +130,16 @@ def main() -> None:
             for plan in PLANS:
                 results[arm, seed, plan] = bench.scores(arm, seed, plan)
                 print(f"seed {seed}, {arm}, {plan}: {results[arm, seed, plan]['psnr']}", flush=True)
+    command, here = (
+        f"python benchmarks/outside_teacher.py {shlex.join(sys.argv[1:])}",
+        environment(commit=current_commit()),
+    )
     with whole_file(args.report) as temporary:
-        temporary.write_text(page(results, args, f"python benchmarks/outside_teacher.py {shlex.join(sys.argv[1:])}"))
+        temporary.write_text(page(results, args, command, here))
     rows = [{"arm": arm, "seed": seed, "plan": plan, **row} for (arm, seed, plan), row in results.items()]
     with whole_file(args.report.with_suffix(".json")) as temporary:
-        temporary.write_text(
-            json.dumps({"environment": environment(commit=current_commit()).to_json(), "runs": rows}, indent=1)
-        )
+        told = {"command": command, "environment": here.to_json(), "runs": rows}
+        temporary.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A run's weights, its scores and its pace lie under the folder and are not made a
 goes on.
 """
 
+import argparse
 import json
 import math
 import statistics
@@ -53,6 +54,20 @@ PACED = 30
 def noise_of_255(level: float) -> Noise:
     """Gaussian noise of ``level`` 255ths."""
     return Noise(sigma=level / 255)
+
+
+def short_run(args: argparse.Namespace, steps: int, seed: int) -> list[str]:
+    """The settings of a run of so many steps: --train, --crop, --batch and --set of a benchmark, a warm-up of its length."""
+    return [
+        f"data={','.join(map(str, args.train))}",
+        f"loop.steps={steps}",
+        f"loop.warmup={min(100, steps // 5)}",
+        f"loop.crops=[[0,{args.crop}]]",
+        f"loop.batch={args.batch}",
+        f"loop.seed={seed}",
+        "loop.validate_every=0",
+        *args.set,
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,11 +195,18 @@ class Runs:
         return clock
 
     def weights(self, name: str, make: MakesRecipe) -> Path:
-        """The weights of the run ``name``, trained now by the recipe that ``make`` gives where they are not there."""
-        folder = self.out / name
+        """The weights of the run ``name``, trained now by the recipe that ``make`` gives where they are not there.
+
+        Raises:
+            InputError: they are there, or were begun, by another recipe.
+        """
+        folder, recipe = self.out / name, make()
         path = folder / "weights.safetensors"
+        begun = path.exists() or (folder / CHECKPOINT).exists()
+        if begun and self.note(f"{name}/recipe", lambda: repr(recipe)) != repr(recipe):
+            raise InputError(f"{folder} holds a run by another recipe of that name; take another --out, or delete it")
         if not path.exists():
-            recipe = make()
+            self.write(f"{name}/recipe", repr(recipe))
             print(f"training {name}: {recipe.loop.steps} steps", flush=True)
             self._train(name, recipe, folder)
         return path
