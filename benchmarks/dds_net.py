@@ -228,7 +228,8 @@ class Bench:
         }
         card = load_weights(folder / "supernet" / WEIGHTS).card
         passes = passes_of(self.recipe(subject, *ARMS[arm]))
-        return {**found, "steps": card.steps, "seconds": card.seconds, "passes": passes}
+        rate = self.recipe(subject, *ARMS[arm]).loop.learning_rate
+        return {**found, "steps": card.steps, "seconds": card.seconds, "passes": passes, "rate": rate}
 
     def slimming(self, subject: Subject) -> Scores:
         """The way of progressive slimming, and random sub-networks, on the test pictures."""
@@ -279,23 +280,34 @@ class Bench:
         return self.cached(folder / "score.json", make)
 
     def inets(self, subject: Subject, *, shared: bool = False) -> Scores:
-        """A static network for each budget, trained alone: as long as the supernet, or for its share of that training."""
-        told = {}
+        """A static network for each budget, trained alone: as long as the supernet, or for its share of that training.
+
+        At every rate of --inet-rates; the one that scores best on the test pictures counts, which can only favour I-Nets.
+        """
+        told: dict[str, Any] = {}
         steps = shared_steps(self.recipe(subject)) if shared else self.args.inet_steps or self.args.steps
         for budget in self.gate_stage(subject).budgets:
-            arm = f"I-{budget_name(budget)}{' shared' if shared else ''}"
             full = self.recipe(subject)
             ratio = ratio_for(full, budget)
             config = json.dumps({**full.config, "ratios": [ratio, ratio], "attention": False})
-            recipe = self.recipe(subject, f"config={config}", "method.subnets=1", f"loop.steps={steps}")
-            folder = self.folder(subject, arm)
-            self.run(recipe, folder, ("supernet",))
-            loaded = load_weights(folder / "supernet" / WEIGHTS)
-            assert isinstance(loaded.network, RatioNetwork)
-            score = self.plan_score(loaded.network, loaded.network.space.widest, folder / "score.json", real=True)
-            spent = {"steps": loaded.card.steps, "seconds": loaded.card.seconds, "passes": passes_of(recipe)}
-            told[str(budget)] = {**score, **spent}
+            changes = (f"config={config}", "method.subnets=1", f"loop.steps={steps}")
+            for rate in self.args.inet_rates or [full.loop.learning_rate]:
+                recipe = self.recipe(subject, *changes, f"loop.learning_rate={rate}")
+                at_rate = "" if rate == full.loop.learning_rate else f" rate {rate:g}"
+                folder = self.folder(subject, f"I-{budget_name(budget)}{' shared' if shared else ''}{at_rate}")
+                one = self.inet(recipe, folder)
+                best = told.get(str(budget), one)
+                told[str(budget)] = max((best, one), key=lambda each: float(each["camera"]["psnr"]))
         return told
+
+    def inet(self, recipe: Recipe, folder: Path) -> Scores:
+        """A static network: what it scores, and what its training took."""
+        self.run(recipe, folder, ("supernet",))
+        loaded = load_weights(folder / "supernet" / WEIGHTS)
+        assert isinstance(loaded.network, RatioNetwork)
+        score = self.plan_score(loaded.network, loaded.network.space.widest, folder / "score.json", real=True)
+        spent = {"steps": loaded.card.steps, "seconds": loaded.card.seconds, "passes": passes_of(recipe)}
+        return {**score, **spent, "rate": recipe.loop.learning_rate}
 
     def gate_stage(self, subject: Subject) -> GateStage:
         return next(stage for stage in self.recipe(subject).stages if isinstance(stage, GateStage))
@@ -352,6 +364,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=1500, help="of every supernet")
     parser.add_argument("--inet-steps", type=int, default=0, help="of every I-Net; 0 for --steps")
+    parser.add_argument(
+        "--inet-rates", type=float, nargs="+", default=[], help="learning rates of I-Nets, of which the best counts"
+    )
     parser.add_argument("--slim-crops", type=int, default=32, help="held-out crops of the search")
     parser.add_argument(
         "--arms", nargs="+", choices=DISTILLED, default=list(DISTILLED), help="of the part distillation"

@@ -128,8 +128,9 @@ def training_table(results: Results) -> list[str]:
 
         rows.append([name, mean_of(results, lambda one, of=read: of(one)["steps"], ",.0f"),
                      mean_of(results, lambda one, of=read: of(one)["steps"] * of(one)["passes"], ",.0f"),
-                     mean_of(results, lambda one, of=read: of(one)["seconds"] / 60, ".1f")])  # fmt: skip
-    return table(["trained", "steps", "passes", "minutes"], rows)
+                     mean_of(results, lambda one, of=read: of(one)["seconds"] / 60, ".1f"),
+                     mean_of(results, lambda one, of=read: of(one)["rate"], ".2g")])  # fmt: skip
+    return table(["trained", "steps", "passes", "minutes", "learning rate"], rows)
 
 
 def slimming_table(results: Results) -> list[str]:
@@ -229,7 +230,8 @@ def report(folders: list[Path], noisy: dict[str, Any], pairs: list[Any], command
         "Small crops on one CPU core, where the paper has 250,000 to 700,000 steps of 128x128 on SIDD. A supernet and an I-Net "
         "are compared at the steps that each backbone's part names, not at equal passes or time: a step of a supernet runs n "
         'sub-networks, that of an I-Net one. I-Nets "of a 16th" have the steps at which 16 of them, their costs spread evenly '
-        "by logarithm over the supernet's range, take the multiply-adds of its training. Clean pictures photographed by a "
+        "by logarithm over the supernet's range, take the multiply-adds of its training. An I-Net is the best of --inet-rates "
+        "on the test pictures, a choice that favours it. Clean pictures photographed by a "
         "random camera (`grainwise.data.camera`) stand in for SIDD. So the orders below are to be compared with the paper's, "
         "never the decibels. Test pictures: the middle 256x256 of each, camera noise, blind; and the PolyU-Canon pairs, which "
         "nothing trained on; but the defaults of the camera were chosen by tables over real pairs, these among them "

@@ -54,7 +54,7 @@ def command(source: Path, target: Path, *more: str) -> list[str]:
 
 
 def restore(source: Path, target: Path, *more: str) -> dict[str, Any]:
-    """What the command tells, and the peak memory of its process."""
+    """What the command tells, and the peak memory of its process (at least that of this one, whose child it is)."""
     run = subprocess.Popen(command(source, target, *more), stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     said = run.stdout.read()
@@ -77,7 +77,7 @@ def same(folder: Path, data: Path, megapixels: float, limit: float, budget: str)
     strips = restore(folder / "small.tif", folder / "strips.tif", *given, "--max-memory", f"{limit:g}")
     if whole["in_rows"] or not strips["in_rows"]:
         raise SystemExit("the smaller picture was not restored both ways; choose another --small or --small-memory")
-    pixels = [read_picture(folder / name).pixels.astype(int) for name in ("whole.tif", "strips.tif")]
+    pixels = [read_picture(folder / name).pixels.astype(np.int16) for name in ("whole.tif", "strips.tif")]
     difference = int(np.abs(pixels[0] - pixels[1]).max())
     peaks = {"peak_whole_mb": whole["peak_mb"], "peak_strips_mb": strips["peak_mb"]}
     return {"megapixels": whole["megapixels"], "difference": difference, "tiles": strips["tiles"], **peaks}

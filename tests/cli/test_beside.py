@@ -150,15 +150,43 @@ def test_the_first_picture_is_read_while_the_rest_is_imported(
     files = [pictures / f"{index}.png" for index in (0, 1)]
     assert run("denoise", *files, *common).code == 0
     assert [name.startswith("grainwise-early") for name in readers] == [True, False]
-    for more in (("--dry-run",), ("--skip-existing",), ("--max-memory", 4000)):
+    for more in (("--dry-run",), ("--skip-existing",), ("--max-memory", 4000), ("--max-seconds", 60)):
         readers.clear()
         assert run("denoise", *files, *common, *more).code == 0
         assert not any(name.startswith("grainwise-early") for name in readers)
     readers.clear()
     assert "cannot read" in run("denoise", pictures / "2.png", *common).err
     monkeypatch.setattr(early, "LARGEST", 40 * 56 * 3 - 1)
-    assert early.begin([str(files[0])])[1].result() is None
+    large = early.begin([str(files[0])])
+    assert large is not None
+    assert large.take() is None
     assert early.begin([str(pictures)]) is early.begin([]) is early.begin([""]) is None
+
+
+def test_a_picture_that_was_read_early_is_let_go(
+    run: Run, pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[np.ndarray]] = []
+    true, alive = all_files.FileRestorer.restore, []
+
+    def restore(self: all_files.FileRestorer, job: Job, *given: Any) -> all_files.Finish:
+        alive.append([pixels() is not None for pixels in held])
+        return true(self, job, *given)
+
+    def noted(path: Path) -> Picture:
+        picture = read_picture(path)
+        held.append(weakref.ref(picture.pixels))
+        return picture
+
+    monkeypatch.setattr(early, "read_picture", noted)
+    monkeypatch.setattr(all_files.FileRestorer, "restore", restore)
+    files = [pictures / f"{index}.png" for index in (0, 1)]
+    common = ("-o", tmp_path / "out", "--model", model, "--sigma", 25, "--dtype", "float32")
+    assert run("denoise", *files, *common).code == 0
+    assert alive == [[True], [False]]
+    here = Beside(active=False, first=early.begin([str(files[0])]))
+    here.drop(files[0])
+    assert held[-1]() is None
 
 
 class Pixels:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -192,13 +191,10 @@ def test_version_and_help(run: Run) -> None:
     )
 
 
-def test_an_interrupt_that_became_another_error_is_still_a_stop(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_interrupt_that_became_another_error_is_still_a_stop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object, **options: object) -> None:
         with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
+            signal.raise_signal(signal.SIGINT)
         raise ImportError("something was stopped on its way")
 
     monkeypatch.setattr("grainwise.cli.app.app", broken)

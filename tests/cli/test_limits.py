@@ -156,7 +156,7 @@ def test_bench_calibrate(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(calibration, "_CALL_SIDES", (32,))
     monkeypatch.setattr(calibration, "_FILE_SIDE", 32)
     monkeypatch.setattr(calibration, "_ENOUGH_SECONDS", 0.0)
-    line = told(run("bench", "--calibrate", "--json"))
+    line = told(run("bench", "--calibrate", "--device", "cpu", "--json"))
     assert Path(line["kept"]).parent == tmp_path / "grainwise"
     assert {cost["macs_per_pixel"] for cost in line["plans"].values()} >= set(COST.values())
     assert set(line["files"]) == {"png", "jpeg", "webp", "tiff"}
@@ -164,7 +164,8 @@ def test_bench_calibrate(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(seconds) == {"float32", "bfloat16"}
     assert line["machine"]["dtype"] == min(seconds, key=lambda dtype: seconds[dtype])
     assert told(run("bench", "--calibrate", "--dtype", "float32", "--json"))["seconds_by_dtype"] == {}
-    words = run("bench", "--calibrate").out
+    assert Path(line["kept_dtype"]).parent == tmp_path / "grainwise"
+    words = run("bench", "--calibrate", "--device", "cpu").out
     assert "MACs/px" in words
     assert "--dtype auto is" in words
     assert "kept in" in words

@@ -89,6 +89,16 @@ def test_the_large_tile_keeps_within_its_memory() -> None:
     assert calibration._large_side(1e6) == 512
 
 
+def test_a_user_without_a_home_has_a_cache_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", none)
+    assert cache_path({"cpu": "x"}).is_absolute()
+    assert grainwise.Denoiser(small_weights(), device="cpu").known_costs() is None
+
+
 def test_the_spread_is_that_of_the_slow_tenth() -> None:
     steady = [[9.0, *[1.0] * 10], [9.0, *[3.0] * 10]]
     assert calibration._spread(steady) == 1
@@ -128,32 +138,29 @@ def test_numpy_asks_for_no_huge_pages() -> None:
 def test_what_a_call_takes_beyond_its_tiles_is_measured(
     quickly: None, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true, asleep = calibration.TileRun.run, 0.2
+    true, asleep = calibration.TileRun.run, 0.5
 
     def slow(self: TileRun, tiles: tuple[Tile, ...], *pixels: np.ndarray) -> None:
         time.sleep(asleep if len(tiles) > 1 else 0.0)  # a whole call's: what is timed by itself is one tile
         true(self, tiles, *pixels)
 
     denoiser = grainwise.Denoiser(small_weights(), device="cpu", dtype="float32")
-    assert 0 <= denoiser.time_machine()[0].per_call < asleep
     monkeypatch.setattr(calibration.TileRun, "run", slow)
     costs, _ = denoiser.time_machine()
-    assert 0.8 * asleep < costs.per_call < 2 * asleep
+    assert costs.per_call > 0.6 * asleep
+    costs = replace(costs, per_call=asleep)
 
-    def told(limit: float | None) -> Forecast:
+    def told(costs: CostModel, limit: float | None) -> Forecast:
+        denoiser.costs = costs
         return denoiser.forecast((64, 64), 0, max_seconds=limit)
 
     for limit in (None, 60.0):
-        beyond, plain = [], replace(costs, per_call=0.0)
-        for denoiser.costs in (costs, plain):
-            here = told(limit)
-            beyond.append([here.seconds, 0.0 if limit is None else here.least_seconds])
-        tiles = beyond[1][0] - costs.estimate.at(64 * 64)
-        assert tiles < costs.per_call
-        assert beyond[0][0] == pytest.approx(beyond[1][0] + tiles)
+        plain, late = told(replace(costs, per_call=0.0), limit), told(costs, limit)
+        tiles = plain.seconds - costs.estimate.at(64 * 64)
+        assert late.seconds == pytest.approx(plain.seconds + min(tiles, asleep))
         if limit is not None:
-            assert beyond[1][1] < beyond[0][1] <= beyond[1][1] + tiles
-    assert costs.beyond(100.0) == costs.per_call
+            assert plain.least_seconds < late.least_seconds <= plain.least_seconds + min(tiles, asleep)
+    assert costs.beyond(100.0) == asleep
     with pytest.raises(InputError, match="a call costs"):
         replace(costs, per_call=-1.0)
 

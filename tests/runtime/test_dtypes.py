@@ -81,7 +81,10 @@ def test_damage_is_as_if_nothing_was_timed(damage: str) -> None:
     assert measured_fastest(small_weights(), CPU) is None
 
 
-@pytest.mark.parametrize("seconds", [{}, {"int8": 1.0}, {"float32": "fast"}, {"float32": float("nan")}])
+@pytest.mark.parametrize(
+    "seconds",
+    [{}, {"int8": 1.0}, {"float32": "fast"}, {"float32": float("nan")}, {"float32": -1.0}, {"float32": 10**400}],
+)
 def test_kept_seconds_that_make_no_sense_are_not_taken(seconds: dict[str, object]) -> None:
     _, path = time_dtypes(small_weights(), CPU, lambda dtype: 1.0)
     assert path is not None

@@ -123,6 +123,30 @@ def test_one_slow_tile_does_not_change_the_plan_where_time_is_left() -> None:
     assert seconds < 10
 
 
+@pytest.mark.parametrize("late", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("limit", [0.1, 0.2, 0.4, 0.8])
+def test_cores_that_wake_up_late_are_reckoned_with(late: float, limit: float) -> None:
+    """The first tiles take twice their time until ``late`` seconds went by beyond their own; no plan is left for that."""
+    clock, costs = Clock(), replace(COSTS, per_call=late)
+    timer = Timer(limit, costs, PLANS, clock=clock)
+    if timer.least(tiling(), estimate=False) > limit:
+        return
+    course = timer.course(tiling())
+    by_plan = {candidate.plan: candidate.cost for candidate in PLANS}
+    tiles = tiling().tiles(course.side)
+    pace, beyond, seen = timer.pace(course, tiles), late, set()
+    for tile in tiles:
+        plan = pace.next()
+        own = by_plan[plan].tile(tile.read.area) + (by_plan[plan].start if plan not in seen else 0.0)
+        seen.add(plan)
+        more = min(beyond, own)
+        beyond -= more
+        clock.now += own + more
+        pace.done(own + more, tile.read.shape)
+    assert clock.now - timer.start <= limit * 1.001
+    assert seen == {course.candidate.plan}
+
+
 def test_work_beside_the_tiles_counts() -> None:
     clock, other = Clock(), Clock()
     alone, plain = drive(Timer(1.0, COSTS, PLANS, clock=clock), clock, tiling(), 1.0)

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         pass
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(STOPPED if interrupts.came else 0)
     except Exception as error:
         if not interrupts.came:
             from grainwise.core.errors import GrainwiseError
@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
                 raise
             _fail(wrong_usage())
     if code == STOPPED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is to let go
         print("grainwise: stopped", file=sys.stderr)  # noqa: T201
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -62,7 +62,7 @@ def restore_files(load: Callable[[Common], Kind], task: Callable[[Kind], FileTas
     files = FileRestorer(task(restorer), settings)
     if common.dry_run:
         return forecast_all(jobs, files, skip_existing=common.skip_existing, as_json=common.as_json)
-    return restore_all(jobs, files, skip_existing=common.skip_existing, as_json=common.as_json, first=common.first)
+    return restore_all(jobs, files, skip_existing=common.skip_existing, as_json=common.as_json, reading=common.reading)
 
 
 def loader(kind: type[Tiled]) -> Callable[[Common], Tiled]:
@@ -80,7 +80,7 @@ def loader(kind: type[Tiled]) -> Callable[[Common], Tiled]:
 
 
 def restore_all(
-    jobs: list[Job], restorer: FileRestorer, *, skip_existing: bool, as_json: bool, first: Reading | None = None
+    jobs: list[Job], restorer: FileRestorer, *, skip_existing: bool, as_json: bool, reading: Reading | None = None
 ) -> int:
     """Restore every picture, of which one may be on its way already; 1 where some of several failed, else 0."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Remaining())
@@ -88,7 +88,7 @@ def restore_all(
     following = dict(pairwise(jobs))
     with (
         Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar,
-        Beside(active=_overlaps(jobs, restorer), first=first) as beside,
+        Beside(active=_overlaps(jobs, restorer), first=reading) as beside,
     ):
         overall = bar.add_task("pictures", total=len(jobs))
         within = bar.add_task("", total=1.0)

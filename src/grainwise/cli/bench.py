@@ -118,16 +118,18 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
 
     if data is not None or against:
         raise InputError("--calibrate measures this machine alone; leave out --data and --against")
-    restorer, seconds = restorer_for(model, device=device, dtype=dtype), dict[str, float]()
+    restorer, seconds, choice = restorer_for(model, device=device, dtype=dtype), dict[str, float](), None
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
         task = bar.add_task("measuring", total=1.0)
         if dtype == "auto":
-            seconds.update(restorer.time_dtypes()[0])
+            timed, choice = restorer.time_dtypes()
+            seconds.update(timed)
             restorer = restorer_for(model, device=device, dtype=fastest(seconds))
         costs, kept = restorer.time_machine(tell=lambda share: bar.update(task, completed=share))
     if as_json:
-        line = {**costs.to_json(), "kept": None if kept is None else str(kept), "seconds_by_dtype": seconds}
+        line = {**costs.to_json(), "kept": None if kept is None else str(kept)}
+        line |= {"seconds_by_dtype": seconds, "kept_dtype": None if choice is None else str(choice)}
         typer.echo(json.dumps(line))
         return 0
     table = Table("MACs/px", "s/MP", "in large tiles", "ms a tile", "ms at the start")
@@ -142,7 +144,8 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
     )
     if seconds:
         each = ", ".join(f"{name} {1e3 * taken:.0f} ms" for name, taken in seconds.items())
-        console.print(f"a tile takes {each}: --dtype auto is {fastest(seconds)}", highlight=False, soft_wrap=True)
+        taken_hence = f"--dtype auto is {fastest(seconds)}" if choice is not None else "not kept"
+        console.print(f"a tile takes {each}: {taken_hence}", highlight=False, soft_wrap=True)
     where = f"kept in {kept}" if kept is not None else "not kept: the cache folder cannot be written"
     console.print(where, highlight=False, soft_wrap=True)
     return 0

@@ -1,7 +1,8 @@
 """Files beside the network: the next picture is decoded, and the last one encoded, while one is restored.
 
 Where torch's threads take all cores, this is not done: two threads that meet at every layer stand still whenever a third
-takes a core from one of them, and more is lost than won (docs/decisions/0008).
+takes a core from one of them, and more is lost than won (docs/decisions/0008). The first picture is another matter, see
+`grainwise.cli.early`.
 """
 
 import os
@@ -11,7 +12,7 @@ from types import TracebackType
 
 import torch
 
-from grainwise.cli.early import Reading, read_if_small
+from grainwise.cli.early import Reading
 from grainwise.core.pictures import Picture, read_picture
 from grainwise.runtime import memory
 
@@ -37,7 +38,7 @@ class Beside:
         """Start no thread before there is work."""
         self._reader = ThreadPoolExecutor(1, "grainwise-read") if active else None
         self.writer: Executor | None = ThreadPoolExecutor(1, "grainwise-write") if active else None
-        self._ahead = first
+        self._ahead: Reading | None = first
 
     def __enter__(self) -> "Beside":
         """Itself."""
@@ -55,7 +56,7 @@ class Beside:
     def read_ahead(self, path: Path) -> None:
         """Begin to read a picture that will be asked for next."""
         if self._reader is not None:
-            self._ahead = path, self._reader.submit(read_if_small, path, memory.available_bytes() // _SHARE)
+            self._ahead = Reading(path, memory.available_bytes() // _SHARE, self._reader)
 
     def read(self, path: Path) -> Picture:
         """The picture, read ahead or read now.
@@ -63,6 +64,13 @@ class Beside:
         Raises:
             PictureError: it cannot be read.
         """
-        (ahead, future), self._ahead = self._ahead or (None, None), None
-        picture = future.result() if future is not None and ahead == path else None
+        picture = self._taken(path)
         return read_picture(path) if picture is None else picture
+
+    def drop(self, path: Path) -> None:
+        """Let go of the picture where it was read ahead: it will be read in rows."""
+        self._taken(path)
+
+    def _taken(self, path: Path) -> Picture | None:
+        ahead, self._ahead = self._ahead, None
+        return None if ahead is None or ahead.path != path else ahead.take()

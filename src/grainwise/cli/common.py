@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from grainwise.cli import options
@@ -20,7 +20,7 @@ class Common:
     """What the user asked for, of all commands alike; see `options` for each.
 
     Attributes:
-        first: no option: the first picture, where it is being read already.
+        reading: the first picture, where it is being read already; no option.
     """
 
     inputs: options.Inputs
@@ -37,7 +37,7 @@ class Common:
     route_map: options.RouteMap = None
     dry_run: options.DryRun = False
     as_json: options.Json = False
-    first: "Reading | None" = None
+    reading: "Reading | None" = field(default=None, metadata={"option": False})
 
 
 def with_common(model: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -49,7 +49,8 @@ def with_common(model: str) -> Callable[[Callable[..., int]], Callable[..., int]
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         own = list(inspect.signature(command).parameters.values())[1:]
-        shared = [_parameter(each.name, each.type, each.default) for each in fields(Common) if each.name != "first"]
+        options = [each for each in fields(Common) if each.metadata.get("option", True)]
+        shared = [_parameter(each.name, each.type, each.default) for each in options]
         shared = [each.replace(default=model) if each.name == "model" else each for each in shared]
         first = [each for each in shared if each.name in _BEFORE]
         named = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
@@ -60,8 +61,9 @@ def with_common(model: str) -> Callable[[Callable[..., int]], Callable[..., int]
             common = Common(**{each.name: given.pop(each.name) for each in shared})
             from grainwise.cli import early
 
-            if not (common.dry_run or common.skip_existing or common.max_memory is not None):
-                common = replace(common, first=early.begin(common.inputs))
+            limited = common.max_memory is not None or common.max_seconds is not None
+            if not (limited or common.dry_run or common.skip_existing):
+                common = replace(common, reading=early.begin(common.inputs))
             return command(common, **given)
 
         call.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]

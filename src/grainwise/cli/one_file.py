@@ -135,6 +135,7 @@ class FileRestorer:
         if self.settings.route_map is not None:
             shown = RouteMap(way.result.height, way.result.width)
         if way.in_rows:
+            beside.drop(job.source)
             account = self._in_rows(job, way, progress, start, shown)
             gone = time.perf_counter() - start
             return lambda: self._told(way, account, shown, gone)

@@ -50,7 +50,7 @@ _ESTIMATE_SIDES = (
     1264,
     1720,
 )  # where it looks at most patches, see `noise_sample`; a little larger, it skips more; the last one is sampled
-_CALL_SIDES = (600, 1000)
+_CALL_SIDES = (600, 1000)  # heights of whole pictures, cut into two tiles a side: half a megapixel and more than one
 _FILE_SIDE = 768
 _FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 _FRESH_BYTES = 1 << 26
@@ -126,9 +126,16 @@ def keep_costs(costs: CostModel) -> Path | None:
 def cache_path(machine: dict[str, str]) -> Path:
     """Where the cost model of ``machine`` is kept: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = given if given.is_absolute() else Path.home() / ".cache"
+    folder = given if given.is_absolute() else _home() / ".cache"
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:20]
     return folder / "grainwise" / f"costs-{digest}.json"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user without one, as in some containers
+        return Path(tempfile.gettempdir())
 
 
 def measure_costs(
@@ -275,21 +282,22 @@ def _fit(macs_per_pixel: float, times: Mapping[int, Sequence[float]], firsts: Se
 def _measure_estimate(rng: np.random.Generator) -> Curve:
     """Each picture has a size that was not seen before, as pictures have; the first one of all warms up.
 
-    torch works before every other one: its threads spin on for a while, as they do behind the last picture.
+    Behind torch its threads spin on for a while, as they do behind the last picture, and it takes longer: what counts is the
+    mean of both kinds, each by its median.
     """
     seconds = []
     estimate_noise(_picture(rng, _ESTIMATE_SIDES[0]))
     work = torch.rand(1024, 1024)
     for side in _ESTIMATE_SIDES:
-        times = []
-        for repeat in range(1, 2 * _REPEATS + 1):
-            pixels = _picture(rng, side, max(8, side - 8 * repeat))
+        times: tuple[list[float], list[float]] = ([], [])
+        for repeat in range(2 * _REPEATS):
+            pixels = _picture(rng, side, max(8, side - 8 * (repeat + 1)))
             if repeat % 2:
                 torch.mm(work, work)
             start = time.perf_counter()
             estimate_noise(pixels)
-            times.append(time.perf_counter() - start)
-        seconds.append(statistics.median(times))
+            times[repeat % 2].append(time.perf_counter() - start)
+        seconds.append(statistics.fmean(map(statistics.median, times)))
     rising = [max(seconds[: index + 1]) for index in range(len(seconds))]
     return Curve(tuple(side**2 for side in _ESTIMATE_SIDES), tuple(rising))
 

@@ -102,7 +102,7 @@ class CostModel:
         files: file formats by name.
         per_byte: of memory that the process has not touched before.
         spread: how much longer than in the median the slowest tenth of the measured tiles took, as a factor, 1 or more.
-        per_call: for so long the tiles of a picture take twice their time, in a call that happens to be slow; see `beyond`.
+        per_call: seconds that the tiles of a picture take beyond their own, at most as long again, in a slow call: `beyond`.
     """
 
     machine: Mapping[str, str]

@@ -68,9 +68,10 @@ def measured_fastest(weights: Weights, device: torch.device) -> torch.dtype | No
         kept = json.loads(_path(weights, device).read_text())
         seconds = {str(dtype): float(value) for dtype, value in kept["seconds"].items()}
         true = kept["machine"] == _machine(weights, device) and seconds.keys() <= set(CANDIDATES[device.type])
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return None
-    return DTYPES[fastest(seconds)] if true and seconds and all(map(math.isfinite, seconds.values())) else None
+    sound = bool(seconds) and all(0 < value < math.inf for value in seconds.values())
+    return DTYPES[fastest(seconds)] if true and sound else None
 
 
 def _machine(weights: Weights, device: torch.device) -> dict[str, str]:

@@ -151,6 +151,7 @@ class Pace:
         slack: seconds by which the prediction may be over that before a plan is given up.
         spare: bytes that lie ready for the tiles.
         along: seconds of other work that goes on beside the tiles and ends with them (files read and written in rows).
+        late: seconds that the first tiles take beyond their own, at most as long again; see `CostModel.beyond`.
         clock: gives seconds.
     """
 
@@ -163,6 +164,7 @@ class Pace:
         slack: float,
         spare: float = 0.0,
         along: float = 0.0,
+        late: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Begin with the first candidate."""
@@ -170,7 +172,7 @@ class Pace:
             raise InputError(f"a pace needs plans and tiles, got {len(candidates)} and {len(shapes)}")
         self._candidates, self._left = list(candidates), _left_after_each(shapes)
         self._ends, self._slack, self._spare, self._clock = ends, slack, spare, clock
-        self._along = along / self._left[0].pixels
+        self._along, self._late = along / self._left[0].pixels, late
         self._index = self._done = 0
         self._ran = {candidate.plan: set(candidate.shapes) for candidate in candidates}
         self._started: set[ChannelPlan] = set()
@@ -197,6 +199,9 @@ class Pace:
             predicted += candidate.cost.per_shape
             self._ran[candidate.plan].add(shape)
         self._spare = max(self._spare, pixels * candidate.bytes_per_pixel)
+        late = min(self._late, max(0.0, seconds - predicted), predicted)
+        self._late = 0.0 if late == 0 else self._late - late
+        predicted += late
         ratio = min(max(seconds / predicted, _LEAST), _MOST)
         self._correction += _TRUST * (ratio - self._correction)
         self._done += 1
@@ -209,7 +214,8 @@ class Pace:
         if index != self._index and self._done:
             new += _BORDER_SHAPES
         once = start + new * candidate.cost.per_shape + candidate.fresh(left.largest, self._spare)
-        return once + self._correction * (candidate.cost.tiles(left) + self._along * left.pixels)
+        tiles = candidate.cost.tiles(left)
+        return once + min(self._late, tiles) + self._correction * (tiles + self._along * left.pixels)
 
 
 def _left_after_each(shapes: Sequence[Shape]) -> list[Extent]:

@@ -27,8 +27,9 @@ class Placed(ABC):
         weights: the network with its card, perhaps with a gate.
         network: the network itself.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        dtype: of the arithmetic: ``"float32"``, ``"bfloat16"``, ``"float16"`` (GPU only), or ``"auto"``: the fastest, where
-            dtypes were timed here; else bfloat16 where the hardware multiplies it; float32 where the network disagrees there.
+        dtype: of the arithmetic: ``"float32"``, ``"bfloat16"``, ``"float16"`` (GPU only), or ``"auto"``: of a `Restorer` the
+            fastest, where dtypes were timed here with its weights; else bfloat16 where the hardware multiplies it; float32
+            where the network disagrees there.
         max_memory: what the process may take, in MB (2**20 bytes), pictures included; None sets no limit.
 
     Attributes:

@@ -98,13 +98,13 @@ class Timer:
     def course(self, tiling: Tiling, *, along: float = 0.0) -> Course:
         """The course for the time that is left, less what goes on ``along``, for tiles that happen to be slow.
 
-        The fastest one where it is too little.
+        It is counted as in `least`. The fastest one where the time is too little.
 
         Raises:
             InputError: not even the smallest tile fits into memory.
         """
-        left = self._ends() - along - self._clock()
-        return choose_course(self._courses(tiling), (left - self._costs.beyond(left / 2)) / self._costs.spread)
+        left, spread, late = self._ends() - along - self._clock(), self._costs.spread, self._costs.per_call
+        return choose_course(self._courses(tiling), max(left / (1 + spread), (left - late) / spread))
 
     def pace(self, course: Course, tiles: Sequence[Tile], *, along: float = 0.0) -> Pace:
         """The pace of these tiles."""
@@ -116,6 +116,7 @@ class Timer:
             slack=SLACK * self._limit,
             spare=self._spare,
             along=along,
+            late=self._costs.per_call,
             clock=self._clock,
         )
 

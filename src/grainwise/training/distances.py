@@ -1,5 +1,6 @@
 """Distances between an output and its target, by name."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -11,9 +12,13 @@ from grainwise.core.errors import InputError, UnknownNameError
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
-def charbonnier(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
+CHARBONNIER = 1e-3
+"""Its epsilon, in image units."""
+
+
+def charbonnier(output: Tensor, target: Tensor, epsilon: float = CHARBONNIER) -> Tensor:
     """Mean of sqrt(difference^2 + epsilon^2), Charbonnier et al. 1994; [B, C, H, W] twice -> a scalar."""
-    return (output - target).square().add(epsilon**2).sqrt().mean()
+    return _rounded(output, target, epsilon).mean()
 
 
 def log_mse(output: Tensor, target: Tensor, floor: float = 1e-5) -> Tensor:
@@ -26,20 +31,12 @@ def summed_l1(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).abs().sum((1, 2, 3)).mean()
 
 
-def summed_charbonnier(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """As `charbonnier`, summed over channels and pixels, mean over the batch."""
-    return (output - target).square().add(epsilon**2).sqrt().sum((1, 2, 3)).mean()
-
-
 DISTANCES: dict[str, Distance] = {
     "l1": F.l1_loss,
     "charbonnier": charbonnier,
     "log_mse": log_mse,
     "summed_l1": summed_l1,
 }
-
-
-_ROUNDED = {"l1": charbonnier, "charbonnier": charbonnier, "summed_l1": summed_charbonnier}
 
 
 def get_distance(name: str) -> Distance:
@@ -62,18 +59,25 @@ def rounded_distance(name: str, epsilon: float) -> Distance:
 
     Args:
         name: of `DISTANCES`.
-        epsilon: in image units: about 1.25 standard deviations of those details give the teacher the pull of the clean
-            picture; 0 rounds nothing.
+        epsilon: in image units; 0 rounds nothing. For Gaussian details 1.25 of their standard deviations (the square root of
+            pi / 2) give a teacher the pull of the clean picture, where the difference is below one of them; beyond, a
+            little less.
 
     Raises:
         UnknownNameError: no distance has that name.
-        InputError: a negative epsilon, or a distance without a corner.
+        InputError: a negative epsilon, or a distance without a corner, or with one that is rounder already.
     """
     plain = get_distance(name)
-    if epsilon < 0:
+    if not 0 <= epsilon < math.inf:
         raise InputError(f"a corner is rounded by at least 0, got {epsilon}")
     if epsilon == 0:
         return plain
-    if name not in _ROUNDED:
-        raise InputError(f"{name} has no corner to be rounded; those that have are {', '.join(_ROUNDED)}")
-    return partial(_ROUNDED[name], epsilon=epsilon)
+    if name == "summed_l1":
+        return lambda output, target: _rounded(output, target, epsilon).sum((1, 2, 3)).mean()
+    if name == "l1" or (name == "charbonnier" and epsilon >= CHARBONNIER):
+        return partial(charbonnier, epsilon=epsilon)
+    raise InputError(f"the distance {name} cannot be rounded by {epsilon}: it has no corner, or a rounder one")
+
+
+def _rounded(output: Tensor, target: Tensor, epsilon: float) -> Tensor:
+    return (output - target).square().add(epsilon**2).sqrt()

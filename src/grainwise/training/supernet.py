@@ -204,7 +204,8 @@ class SupernetSettings(SandwichSettings, TeachingSettings):
 
     Args:
         distance: a name of `grainwise.training.distances.DISTANCES`.
-        rounding: epsilon of the distance to larger sub-networks, see `rounded_distance`; 0 is the paper.
+        rounding: epsilon of the distance to larger sub-networks, see `rounded_distance`; 0 is the paper. The edge distance
+            stays as it is.
         pupils: see `SupernetMethod`.
         start_at_input: start at the noisy picture, with first values for short trainings; see `UnetNetwork.start_at_input`.
     """
