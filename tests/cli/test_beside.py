@@ -179,6 +179,7 @@ def test_a_picture_that_was_read_early_is_let_go(
         return picture
 
     monkeypatch.setattr(early, "read_picture", noted)
+    monkeypatch.setattr(all_files, "core_to_spare", lambda _: False)
     monkeypatch.setattr(all_files.FileRestorer, "restore", restore)
     files = [pictures / f"{index}.png" for index in (0, 1)]
     common = ("-o", tmp_path / "out", "--model", model, "--sigma", 25, "--dtype", "float32")

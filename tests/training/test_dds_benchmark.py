@@ -56,8 +56,8 @@ def subject(shift: float = 0.0) -> dict[str, Any]:
     drawn = [{"kind": kind, **score(20e3, 30.5)} for kind in ("iid", "global")]
     drawn += [{"kind": kind, **score(40e3, 32.1)} for kind in ("iid", "global")]
     for end in ends.values():
-        end |= {"steps": 1500, "passes": 4, "seconds": 1800.0}
-    spent = {"steps": 3000, "passes": 1, "seconds": 600.0}
+        end |= {"steps": 1500, "passes": 4, "seconds": 1800.0, "rate": 1e-3}
+    spent = {"steps": 3000, "passes": 1, "seconds": 600.0, "rate": 3e-4}
     inets = {"20000.0": score(20e3, 30.4) | spent, "80000.0": score(80e3, 32.9) | spent}
     shared = {"20000.0": score(20e3, 30.1) | spent | {"steps": 400}}
     gates = {"gate": {"largest": 160e3, "20000.0": routed(20e3, 31.3), "80000.0": routed(75e3, 33.0)}}
@@ -204,9 +204,9 @@ def test_the_tables_show_the_numbers(made: ModuleType) -> None:
     assert [made.paper_gate("vdnet", budget) for budget in (99e3, 80e3, 2e6)] == ["39.24 at 113.0K", "-", "-"]
     assert made.paper_gate("mprnet", 500e3) == made.paper_gate("danet", 22e3) == "-"
     training = made.training_table(results)
-    assert "| supernet, ID | 1,500 | 6,000 | 30.0 |" in training
-    assert "| I-Net, 20K | 3,000 | 3,000 | 10.0 |" in training
-    assert "| I-Net, 20K, a 16th of a supernet's training | 400 | 400 | 10.0 |" in training
+    assert "| supernet, ID | 1,500 | 6,000 | 30.0 | 0.001 |" in training
+    assert "| I-Net, 20K | 3,000 | 3,000 | 10.0 | 0.0003 |" in training
+    assert "| I-Net, 20K, a 16th of a supernet's training | 400 | 400 | 10.0 | 0.0003 |" in training
     ends = made.ends_table(results, "vdnet", "distillation", made.ARMS)
     assert "| ID, smallest | 10.0 | 29.80 | 0.9000 | 36.00 | 38.73 |" in ends
     assert made.slimming_table(results)[-2].endswith("| +0.200 | 50 |")
