@@ -201,3 +201,33 @@ def test_an_interrupt_that_became_another_error_is_still_a_stop(run: Run, monkey
     ran = run("models")
     assert ran.code == 130
     assert ran.err == "grainwise: stopped\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors are closed otherwise")
+@pytest.mark.parametrize(
+    ("redirected", "code"), [(">&-", 0), (">&- 2>&-", 0), ("| head -c0; exit ${PIPESTATUS[0]}", 141)]
+)
+def test_nobody_reads_what_is_printed(redirected: str, code: int) -> None:
+    ran = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m grainwise --version {redirected}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == code, ran.stderr
+    assert ran.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_what_cannot_be_printed_is_not_blamed_on_a_picture() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "grainwise", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert ran.returncode == 2
+    assert "cannot print or write: No space left on device" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -236,6 +236,10 @@ CASES: dict[str, tuple[Case, str]] = {
     "dry run of text": (lambda p: [*bad(raw(p, "a.png", b"text")), "--dry-run"], "a.png"),
     "bench of nothing": (lambda p: ["bench"], "--data"),
     "calibration on pictures": (lambda p: ["bench", "--calibrate", "--data", p], "leave out --data"),
+    "calibration of budgets": (
+        lambda p: ["bench", "--calibrate", "--budgets", "fast", "--limit", 3, "-o", p / "o"],
+        "leave out --out and --limit and --budgets",
+    ),
     "unknown device": (lambda p: one(p, "--device", "tpu"), "device"),
     "unknown dtype": (lambda p: one(p, "--dtype", "int8"), "dtype"),
     "estimate of nothing": (lambda p: ["estimate", p / "no.png"], "no file or folder"),

@@ -252,12 +252,16 @@ def test_other_weights_dtypes_and_threads_have_models_of_their_own(cache: Path) 
         "text for a number",
         "older",
         "older still",
+        "a format is missing",
+        "not a number",
+        "a file takes less than no time",
     ],
 )
 def test_a_damaged_cache_is_measured_anew(cache: Path, quickly: None, damage: str) -> None:
     weights = small_weights()
     machine = machine_of(weights, CPU, torch.float32)
-    costs = CostModel(machine, "2026-01-01T00:00:00+00:00", model(a=1e-6).plans, Curve((1,), (1.0,)), {})
+    files = {name: FileCost(1e-9, 1e-9) for name in ("png", "jpeg", "webp", "tiff")}
+    costs = CostModel(machine, "2026-01-01T00:00:00+00:00", model(a=1e-6).plans, Curve((1,), (1.0,)), files)
     path = keep_costs(costs)
     assert path is not None
     assert load_costs(machine) == costs
@@ -272,10 +276,14 @@ def test_a_damaged_cache_is_measured_anew(cache: Path, quickly: None, damage: st
         del values["spread" if damage == "older" else "per_byte"]
     elif damage == "text for a number":
         values["plans"]["level0=a"]["per_pixel"] = "fast"
-    known = {"another machine", "no plans", "negative", "text for a number", "older", "older still"}
-    path.write_bytes(
-        b"\xff\x00" if damage == "binary" else (json.dumps(values) if damage in known else damage).encode()
-    )
+    elif damage == "a format is missing":
+        del values["files"]["png"]
+    elif damage == "not a number":
+        values["plans"]["level0=a"]["per_tile"] = math.nan
+    elif damage == "a file takes less than no time":
+        values["files"]["png"]["read"] = -1.0
+    text = json.dumps(values) if values != costs.to_json() else damage
+    path.write_bytes(b"\xff\x00" if damage == "binary" else text.encode())
     assert load_costs(machine) is None
     denoiser = grainwise.Denoiser(weights, device="cpu", dtype="float32")
     said: list[str] = []

@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Exit codes are decided here and nowhere else.
 
-0: all done. 1: some pictures of several failed. 2: nothing could be done as asked. 130: stopped by the user.
+0: all done. 1: some pictures of several failed. 2: nothing could be done as asked. 130: stopped by the user. 141: nobody
+reads any more what is printed.
 """
 
 import io
@@ -11,12 +12,14 @@ from types import FrameType
 from typing import NoReturn
 
 STOPPED = 130
+UNREAD = 141
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line, print errors as one line, and exit."""
     code: object = STOPPED
     interrupts = _Interrupts()
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     try:
         from grainwise.cli.app import app
 
@@ -28,13 +31,19 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except KeyboardInterrupt:
         pass
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise  # typer turns the one into the other
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(STOPPED if interrupts.came else 0)
+        sys.exit(STOPPED if interrupts.came else UNREAD)
     except Exception as error:
         if not interrupts.came:
             from grainwise.core.errors import GrainwiseError
 
+            if isinstance(error, OSError) and error.filename is None:
+                _fail(
+                    f"cannot print or write: {error.strerror or error}; check the free space, and where the output goes"
+                )
             if isinstance(error, GrainwiseError | OSError):
                 _fail(str(error))
             wrong_usage = getattr(error, "format_message", None)  # of click, or of the copy of it inside typer

@@ -8,15 +8,19 @@ import typer
 
 from grainwise.cli.options import Device, Dtype, Json, Model, named
 
+BUDGETS, NOISE, REPEATS = "fast,balanced,best", "gaussian:25", 3
+BUSY = 1.3
+"""A spread of the times that says that the machine was busy."""
+
 
 def bench(
     data: Annotated[Path | None, typer.Option(help="A folder of clean pictures.")] = None,
     against: Annotated[str, typer.Option(help="Classical denoisers: opencv-nlm, wavelet, tv, bm3d; with commas.")] = "",
     model: Model = "default",
-    budgets: Annotated[str, typer.Option(help="Budgets of ours, with commas.")] = "fast,balanced,best",
-    noise: Annotated[str, typer.Option(help="gaussian:25 (255 sigma).")] = "gaussian:25",
+    budgets: Annotated[str, typer.Option(help="Budgets of ours, with commas.")] = BUDGETS,
+    noise: Annotated[str, typer.Option(help="gaussian:25 (255 sigma).")] = NOISE,
     limit: Annotated[int | None, typer.Option(help="Take the first so many pictures.")] = None,
-    repeats: Annotated[int, typer.Option(help="Timed calls of each method and picture.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Timed calls of each method and picture.")] = REPEATS,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", parser=named, metavar="PATH", help="Folder for bench.json, .md and .png."),
@@ -34,7 +38,9 @@ def bench(
 ) -> int:
     """Compare our plans with classical denoisers: quality, speed and memory, side by side in one run."""
     if calibrate:
-        return _calibrate(data, against, model, device, dtype, as_json)
+        given = {"--data": data, "--against": against, "--out": out, "--limit": limit}
+        given |= {"--budgets": budgets != BUDGETS, "--noise": noise != NOISE, "--repeats": repeats != REPEATS}
+        return _calibrate([name for name, value in given.items() if value], model, device, dtype, as_json)
     from rich.console import Console
     from rich.table import Table
 
@@ -106,8 +112,8 @@ def bench(
     return 0
 
 
-def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: str, as_json: bool) -> int:
-    """Measure the cost model of this machine, keep it and show it."""
+def _calibrate(others: list[str], model: str, device: str, dtype: str, as_json: bool) -> int:
+    """Measure the cost model of this machine, keep it and show it; ``others`` are options of a comparison."""
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
@@ -116,8 +122,8 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
     from grainwise.core.errors import InputError
     from grainwise.runtime.dtypes import fastest
 
-    if data is not None or against:
-        raise InputError("--calibrate measures this machine alone; leave out --data and --against")
+    if others:
+        raise InputError(f"--calibrate measures this machine alone; leave out {' and '.join(others)}")
     restorer, seconds, choice = restorer_for(model, device=device, dtype=dtype), dict[str, float](), None
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
@@ -146,6 +152,10 @@ def _calibrate(data: Path | None, against: str, model: str, device: str, dtype: 
         each = ", ".join(f"{name} {1e3 * taken:.0f} ms" for name, taken in seconds.items())
         taken_hence = f"--dtype auto is {fastest(seconds)}" if choice is not None else "not kept"
         console.print(f"a tile takes {each}: {taken_hence}", highlight=False, soft_wrap=True)
+    if costs.spread > BUSY:
+        console.print(
+            f"the slow tenth took {costs.spread:.1f} times the median: measure again when the machine is quiet"
+        )
     where = f"kept in {kept}" if kept is not None else "not kept: the cache folder cannot be written"
     console.print(where, highlight=False, soft_wrap=True)
     return 0

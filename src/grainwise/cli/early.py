@@ -16,7 +16,7 @@ refused: 32 megapixels of 8 bits. A command that ends early waits for it."""
 
 
 class Reading:
-    """A picture on its way from its file, which is held until it is taken.
+    """A picture on its way from its file, which is held until it is taken, and dropped where the file is another by then.
 
     Args:
         path: of the picture.
@@ -26,13 +26,13 @@ class Reading:
 
     def __init__(self, path: Path, largest: int, pool: Executor) -> None:
         """Begin to read."""
-        self.path = path
+        self.path, self._file = path, _identity(path)
         self._future: Future[Picture | None] | None = pool.submit(_read_if_small, path, largest)
 
     def take(self) -> Picture | None:
         """The picture, once; None where it is large, or cannot be read: whoever reads it then is told why."""
         future, self._future = self._future, None
-        return None if future is None else future.result()
+        return None if future is None or _identity(self.path) != self._file else future.result()
 
 
 def begin(inputs: list[str]) -> Reading | None:
@@ -45,6 +45,14 @@ def begin(inputs: list[str]) -> Reading | None:
         return Reading(path, LARGEST, with_its_thread)
     finally:
         with_its_thread.shutdown(wait=False)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        told = path.stat()
+    except OSError:
+        return ()
+    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns
 
 
 def _read_if_small(path: Path, largest: int) -> Picture | None:

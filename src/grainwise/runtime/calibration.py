@@ -81,9 +81,9 @@ def load_costs(machine: dict[str, str]) -> CostModel | None:
     """The cost model that is kept for ``machine``, or None where there is none, or a damaged one."""
     try:
         costs = CostModel.from_json(json.loads(cache_path(machine).read_text()))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
-    return costs if costs.machine == machine else None
+    return costs if costs.machine == machine and costs.files.keys() >= _FORMATS.keys() else None
 
 
 def costs_for(

@@ -65,7 +65,7 @@ class PlanCost:
     def __post_init__(self) -> None:
         """Refuse what takes no time."""
         others = (self.start, self.per_tile, self.per_shape, self.per_pixel_beyond)
-        if not (self.per_pixel > 0 and min(others) >= 0 and self.macs_per_pixel > 0):
+        if not (self.per_pixel > 0 and all(value >= 0 for value in others) and self.macs_per_pixel > 0):
             raise InputError(f"a plan costs seconds per pixel above 0, and no negative ones, got {self}")
 
     def tile(self, pixels: int) -> float:
@@ -88,6 +88,11 @@ class FileCost:
 
     read: float
     write: float
+
+    def __post_init__(self) -> None:
+        """Refuse what takes less than no time."""
+        if not (self.read >= 0 and self.write >= 0):
+            raise InputError(f"a byte of a file costs seconds, 0 or more, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,10 @@ class CostModel:
             machine={str(key): str(value) for key, value in values["machine"].items()},
             measured=str(values["measured"]),
             plans={plan: PlanCost(**cost) for plan, cost in values["plans"].items()},
-            estimate=Curve(tuple(values["estimate"]["pixels"]), tuple(values["estimate"]["seconds"])),
+            estimate=Curve(
+                tuple(int(each) for each in values["estimate"]["pixels"]),
+                tuple(float(each) for each in values["estimate"]["seconds"]),
+            ),
             files={name: FileCost(**cost) for name, cost in values["files"].items()},
             per_byte=float(values["per_byte"]),
             spread=float(values["spread"]),

@@ -68,7 +68,7 @@ def measured_fastest(weights: Weights, device: torch.device) -> torch.dtype | No
         kept = json.loads(_path(weights, device).read_text())
         seconds = {str(dtype): float(value) for dtype, value in kept["seconds"].items()}
         true = kept["machine"] == _machine(weights, device) and seconds.keys() <= set(CANDIDATES[device.type])
-    except (OSError, KeyError, TypeError, ValueError, OverflowError, AttributeError):
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError):
         return None
     sound = bool(seconds) and all(0 < value < math.inf for value in seconds.values())
     return DTYPES[fastest(seconds)] if true and sound else None
