@@ -213,6 +213,7 @@ def speed_table(every: dict[str, Results]) -> list[str]:
 
 def report(folders: list[Path], noisy: dict[str, Any], pairs: list[Any], command: str, path: Path) -> None:
     """Write ``path`` (Markdown), its numbers as JSON and its pictures; of each backbone what the first folder has."""
+    here = environment(commit=current_commit())
     every: dict[str, Results] = {}
     settings: dict[str, dict[str, str]] = {}
     lines: list[str] = []
@@ -223,7 +224,6 @@ def report(folders: list[Path], noisy: dict[str, Any], pairs: list[Any], command
                 every[backbone] = {file.stem.removeprefix("results-"): json.loads(file.read_text()) for file in found}
                 settings[backbone] = json.loads((out / "settings.json").read_text())
                 lines += backbone_part(out, backbone, every[backbone], settings[backbone], pairs, path)
-    here = environment(commit=current_commit())
     untouched = ", ".join(f"{name} {one['psnr']:.2f} dB" for name, one in noisy.items())
     head = ["# DDS-Net at our scale", ""]
     head += [
