@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--budget", default="fast")
     parser.add_argument("--small", type=float, default=36, help="megapixels of the picture that is compared")
     parser.add_argument("--small-memory", type=float, default=480, help="MB, too little for the whole of it")
-    parser.add_argument("--stop-after", type=float, default=20, help="seconds")
+    parser.add_argument("--stop-after", type=float, default=8, help="seconds")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/test/kodak-full"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
