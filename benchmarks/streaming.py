@@ -4,11 +4,12 @@
 
 Three parts: a TIFF of photographs side by side with noise of sigma 15 is restored within the limit, in a process whose peak of
 resident memory is told by the system; a smaller picture is restored in strips and in one piece, and compared; and a run
-is stopped (SIGINT) on the way: how long it takes to end, and what files are left. Writes docs/results/streaming.md and .json.
+is stopped (SIGINT, which a shell's background jobs ignore) on the way: how long it takes to end, and what files are left. Writes docs/results/streaming.md and .json.
 """
 
 import argparse
 import json
+import math
 import os
 import shlex
 import signal
@@ -36,7 +37,7 @@ ROWS = 512
 
 def make(path: Path, data: Path, megapixels: float) -> tuple[int, int]:
     """A TIFF, 4:3, written in strips that repeat; its height and width."""
-    height = int((megapixels * 1e6 * 3 / 4) ** 0.5) // ROWS * ROWS
+    height = math.ceil((megapixels * 1e6 * 3 / 4) ** 0.5 / ROWS) * ROWS
     width = int(height * 4 / 3)
     strip = mosaic(data, 3.0)
     strip = np.tile(strip[:ROWS], (1, -(-width // strip.shape[1]), 1))[:, :width]
