@@ -4,7 +4,8 @@
 
 Three parts: a TIFF of photographs side by side with noise of sigma 15 is restored within the limit, in a process whose peak of
 resident memory is told by the system; a smaller picture is restored in strips and in one piece, and compared; and a run
-is stopped (SIGINT, which a shell's background jobs ignore) on the way: how long it takes to end, and what files are left. Writes docs/results/streaming.md and .json.
+is stopped (SIGINT, which background jobs of a shell ignore) on the way: how long it takes to end, and what files are left.
+Writes docs/results/streaming.md and .json.
 """
 
 import argparse
