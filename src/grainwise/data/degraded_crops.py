@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from grainwise.core.errors import InputError
 from grainwise.data.camera import Camera, photograph
 from grainwise.data.corpus import Corpus
 from grainwise.data.crops import Batch, CropSettings, CropSource, stacked
@@ -64,18 +65,37 @@ class CameraNoise:
     """The degradation of a camera at random, at an ISO at random (`grainwise.data.camera`).
 
     The level is the measured standard deviation of the crop's noise: that of a camera grows and falls with brightness, and
-    has no single one. Blind networks do not read it; one that reads it is told what a perfect blind estimate would say.
+    has no single one. Blind networks do not read it; one that reads it is told what a perfect blind estimate would say, or what
+    one would that is wrong by a random amount.
 
     Args:
         camera: the ranges.
+        asked: the least and the greatest factor by which the level lies above the standard deviation, drawn uniformly: smoothed
+            noise asks for more than white noise of its deviation (docs/decisions/0010).
+        error: the greatest excess of the level besides, image units, drawn uniformly: texture that was taken for noise.
+
+    Raises:
+        InputError: factors that are no range, or a negative error.
     """
 
     camera: Camera = field(default_factory=Camera)
+    asked: tuple[float, float] = (1.0, 1.0)
+    error: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse ranges that make no sense."""
+        if not 0 < self.asked[0] <= self.asked[1] or self.error < 0:
+            raise InputError(
+                f"asked runs from low to high, both above 0, and error is at least 0, got {self.asked} and {self.error}"
+            )
 
     def __call__(self, crop: FloatPicture, generator: np.random.Generator) -> Degraded:
         """See `Degradation`."""
         clean, noisy = photograph(crop, self.camera.draw(generator), generator)
-        return Degraded(clean, noisy, float((noisy - clean).std()))
+        level = float((noisy - clean).std())
+        if self.asked != (1.0, 1.0) or self.error > 0:
+            level = level * generator.uniform(*self.asked) + generator.uniform(0, self.error)
+        return Degraded(clean, noisy, level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +103,8 @@ class CameraCropSettings(CropSettings):
     """Crops as a camera at random would give them; see `CameraNoise` and `DegradedCrops`."""
 
     camera: Camera = field(default_factory=Camera)
+    asked: tuple[float, float] = (1.0, 1.0)
+    error: float = 0.0
 
     @property
     def label(self) -> str:
@@ -92,7 +114,7 @@ class CameraCropSettings(CropSettings):
 
     def build(self, corpus: Corpus) -> DegradedCrops:
         """The batches of these settings."""
-        degradation = CameraNoise(camera=self.camera)
+        degradation = CameraNoise(camera=self.camera, asked=self.asked, error=self.error)
         return DegradedCrops(
             corpus=corpus, shares=self.share_of_reduction, texture=self.texture, degradation=degradation
         )
