@@ -169,7 +169,7 @@ def test_wrong_folders_and_corpora_are_refused(folder: Path, tmp_path: Path) -> 
         corpus_of([tmp_path / "nothing"], tmp_path / "cache")
     with pytest.raises(InputError, match="at least 5000"):
         corpus_of([folder], tmp_path / "cache", smallest=5000)
-    with pytest.raises(InputError, match="as large as the crops"):
+    with pytest.raises(InputError, match="crops of 512 pixels a side do not fit"):
         crops(folder, tmp_path).batch(512, 1, (0,))
     with pytest.raises(TrainingError, match="no usable corpus"):
         Corpus.open(tmp_path / "nothing")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,9 @@ from grainwise.core.errors import InputError
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.data.camera import Camera
 from grainwise.data.corpus import Corpus, corpus_of
-from grainwise.data.crops import Batches
+from grainwise.data.crops import Batches, NoisyCropSettings
 from grainwise.data.degraded_crops import CameraCropSettings, Degraded, DegradedCrops
+from grainwise.data.mixed_crops import SECOND_SEED, MixedCropSettings
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,41 @@ def test_any_degradation_fits(corpus: Corpus) -> None:
 def test_wrong_settings_are_refused(corpus: Corpus, wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
         CameraCropSettings(**wrong).build(corpus)
+
+
+def test_a_level_may_ask_for_more_than_the_deviation(corpus: Corpus) -> None:
+    plain = CameraCropSettings().build(corpus).batch(32, 1, (3,))
+    more = CameraCropSettings(asked=(1.5, 2.0), error=0.01).build(corpus).batch(32, 1, (3,))
+    assert torch.equal(more.noisy, plain.noisy)
+    assert 1.5 * plain.sigma <= more.sigma <= 2.0 * plain.sigma + 0.01
+    many = CameraCropSettings(asked=(1.5, 2.0)).build(corpus).batch(32, 12, (3,))
+    factors = many.sigma / (many.noisy - many.clean).flatten(1).std(1, unbiased=False)
+    assert 1.5 <= float(factors.min()) < 1.6
+    assert 1.9 < float(factors.max()) <= 2.0 + 1e-5
+
+
+@pytest.mark.parametrize("wrong", [{"asked": (0.0, 1.0)}, {"asked": (2.0, 1.0)}, {"error": -0.1}])
+def test_levels_that_make_no_sense_are_refused(corpus: Corpus, wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="asked runs from low to high"):
+        CameraCropSettings(**wrong).build(corpus)
+
+
+def test_crops_of_two_kinds_of_noise(corpus: Corpus) -> None:
+    white = NoisyCropSettings(sigma=(0.9, 1.0), grey=0.0)
+    mixed = MixedCropSettings(white=white, camera=CameraCropSettings(shares=(1.0,)), camera_share=0.3)
+    assert mixed.reductions == (1, 2, 3)
+    assert mixed.label == "0.7 gaussian:229.5-255, 0.3 camera:0.0001-0.022"
+    source = mixed.build(corpus)
+    batch, again = source.batch(32, 64, (5, 1)), source.batch(32, 64, (5, 1))
+    assert all(torch.equal(getattr(batch, name), getattr(again, name)) for name in ("clean", "noisy", "sigma"))
+    assert batch.clean.shape == batch.noisy.shape == (64, 3, 32, 32)
+    of_camera = batch.sigma < 0.5
+    assert 10 <= int(of_camera.sum()) <= 28
+    assert torch.equal(batch.noisy[of_camera], batch.noisy[of_camera].clamp(0, 1))
+    assert not torch.equal(source.batch(32, 64, (5, 2)).noisy, batch.noisy)
+    for share, kept, seed in ((0.0, "white", (5, 1)), (1.0, "camera", (SECOND_SEED, 5, 1))):
+        alone = replace(mixed, camera_share=share)
+        other = getattr(mixed, kept).build(corpus).batch(32, 8, seed)
+        assert torch.equal(alone.build(corpus).batch(32, 8, (5, 1)).noisy, other.noisy)
+    with pytest.raises(InputError, match="camera_share lies in"):
+        MixedCropSettings(camera_share=1.5)

@@ -11,6 +11,7 @@ import pytest
 from grainwise.core.errors import InputError, PictureError
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.data import dnd, sidd
+from grainwise.data.corpus import corpus_of
 from grainwise.data.mat import read_rgb8
 from grainwise.data.pairs import real_pairs
 from grainwise.data.sidd_submission import write_sidd_submission
@@ -53,13 +54,15 @@ class TestSiddMedium:
         assert np.array_equal(clean, random_picture(12, 16, 3, seed=12))
 
     def test_a_scene_is_held_out_whole(self, tmp_path: Path) -> None:
-        pairs = sidd.medium_pairs(medium(tmp_path))
-        rest, held = sidd.split_scenes(pairs, {"002"})
-        assert {pair.scene for pair in rest} == {"001"}
-        assert len(rest) + len(held) == len(pairs)
-        for wrong in ({"009"}, {"001", "002"}):
-            with pytest.raises(InputError, match="scenes to hold out"):
-                sidd.split_scenes(pairs, wrong)
+        corpus = corpus_of([medium(tmp_path)], tmp_path / "cache", reductions=(1,), smallest=8, paired=True)
+        assert (len(corpus), corpus.channels) == (6, 6)
+        rest, held = corpus.split(2)
+        assert ({entry.name for entry in rest.entries}, len(rest)) == ({"scene 002"}, 4)
+        assert ({entry.name for entry in held.entries}, len(held)) == ({"scene 001"}, 2)
+        assert np.array_equal(rest.picture(0)[:, :, :3], random_picture(12, 16, 3, seed=11))
+        assert np.array_equal(rest.picture(0)[:, :, 3:], random_picture(12, 16, 3, seed=12))
+        with pytest.raises(InputError, match="none is left to train on"):
+            corpus.split(1)
 
     def test_names_without_the_instance_are_read_too(self, tmp_path: Path) -> None:
         for what in ("NOISY", "GT"):
@@ -228,6 +231,29 @@ class TestPairs:
         assert name == "Canon_EOS_5D_Mark3/ISO_3200/C_3"
         assert np.array_equal(first, noisy)
         assert np.array_equal(second, mean)
+
+    def test_pairs_of_one_name_in_several_folders(self, tmp_path: Path) -> None:
+        for place, folder in enumerate(("a", "b")):
+            for shift, ending in enumerate(("_real", "_mean")):
+                save(tmp_path / folder / f"s1{ending}.png", random_picture(8, 8, 3, seed=10 * place + shift))
+        pairs = list(real_pairs(tmp_path))
+        assert [name for name, _, _ in pairs] == ["a/s1", "b/s1"]
+        assert np.array_equal(pairs[0][2], random_picture(8, 8, 3, seed=1))
+        assert [name for name, _, _ in sidd.training_pairs(tmp_path)] == ["a/s1", "b/s1"]
+        (tmp_path / "a" / "s1_mean.png").unlink()
+        with pytest.raises(InputError, match="a/s1_real has no a/s1_mean"):
+            next(real_pairs(tmp_path))
+        save(tmp_path / "a" / "s1_real.jpg", random_picture(8, 8, 3))
+        with pytest.raises(InputError, match="have one name"):
+            next(real_pairs(tmp_path))
+
+    def test_no_pairs_and_unlike_ones_do_not_train(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="holds no pairs to train on"):
+            corpus_of([tmp_path], tmp_path / "cache", paired=True)
+        save(tmp_path / "a_real.png", random_picture(8, 8, 3))
+        save(tmp_path / "a_mean.png", random_picture(8, 9, 3))
+        with pytest.raises(InputError, match="are a pair and differ in size"):
+            corpus_of([tmp_path], tmp_path / "cache", smallest=8, paired=True)
 
     def test_half_a_pair_is_refused(self, tmp_path: Path) -> None:
         save(tmp_path / "a_real.png", random_picture(8, 8, 3))

@@ -1,4 +1,5 @@
-"""A corpus: folders of pictures, decoded once into one memory-mapped file of 8-bit RGB, at one or more reductions.
+"""A corpus: folders of pictures, or of pairs, decoded once into one memory-mapped file of 8-bit RGB, at one or more
+reductions.
 
 Reducing a picture by 2x2 means removes its own noise and compression, and makes it more textured per pixel.
 The folder of a corpus holds `pixels.bin` and `index.json`; nothing else is needed to train from it, on any machine.
@@ -7,8 +8,9 @@ The folder of a corpus holds `pixels.bin` and `index.json`; nothing else is need
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +22,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture at one reduction: where its pixels lie in the file, its size, and how it came about."""
+    """One picture or pair at one reduction: where its pixels lie in the file, its size, and how it came about.
+
+    What has one name is held out together: the reductions of a picture, the pairs of a scene.
+    """
 
     name: str
     reduction: int
@@ -31,28 +36,44 @@ class Entry:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Pictures in one memory-mapped array."""
+    """Pictures in one memory-mapped array.
+
+    Args:
+        pixels: all of them, one behind the other.
+        entries: where they lie.
+        channels: 3, or 6 for pairs: noisy RGB, then clean RGB.
+    """
 
     pixels: np.ndarray
     entries: tuple[Entry, ...]
+    channels: int = 3
 
     def __len__(self) -> int:
         """The number of pictures, each reduction counted."""
         return len(self.entries)
 
     def picture(self, index: int) -> np.ndarray:
-        """Picture ``index`` as [H, W, 3] uint8, a read-only view."""
+        """Picture ``index`` as [H, W, channels] uint8, a read-only view."""
         entry = self.entries[index]
-        size = entry.height * entry.width * 3
+        size = entry.height * entry.width * self.channels
         view: np.ndarray = self.pixels[entry.offset : entry.offset + size]
-        return view.reshape(entry.height, entry.width, 3)
+        return view.reshape(entry.height, entry.width, self.channels)
 
     def split(self, every: int) -> tuple["Corpus", "Corpus"]:
-        """(the rest, held out): every ``every``-th picture by name is held out, with all its reductions."""
+        """(the rest, held out): every ``every``-th name is held out, with all that has it.
+
+        Raises:
+            InputError: there is one name only, and nothing would be left to train on.
+        """
         names = sorted({entry.name for entry in self.entries})
         held = set(names[::every])
+        if len(held) == len(names):
+            raise InputError(
+                f"every {every}. of {len(names)} pictures or scenes is to be held out, and then none is left to train on; "
+                "give more pictures, or a greater hold_out"
+            )
         rest = tuple(entry for entry in self.entries if entry.name not in held)
-        return Corpus(self.pixels, rest), Corpus(self.pixels, tuple(e for e in self.entries if e.name in held))
+        return replace(self, entries=rest), replace(self, entries=tuple(e for e in self.entries if e.name in held))
 
     @classmethod
     def open(cls, folder: Path) -> "Corpus":
@@ -64,14 +85,15 @@ class Corpus:
         try:
             index = json.loads((folder / "index.json").read_text())
             entries = tuple(Entry(**entry) for entry in index["entries"])
+            channels = int(index.get("channels", 3))
             pixels = np.memmap(folder / "pixels.bin", np.uint8, "r")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{folder} holds no usable corpus ({error}); delete it and build it again") from None
-        if index.get("format") != FORMAT or sum(e.height * e.width * 3 for e in entries) != pixels.size:
+        if index.get("format") != FORMAT or sum(e.height * e.width * channels for e in entries) != pixels.size:
             raise TrainingError(
                 f"the corpus in {folder} is damaged or of another version; delete it and build it again"
             )
-        return cls(pixels, entries)
+        return cls(pixels, entries, channels)
 
 
 def corpus_of(
@@ -80,6 +102,7 @@ def corpus_of(
     *,
     reductions: Sequence[int] = (1, 2),
     smallest: int = 128,
+    paired: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> Corpus:
     """The corpus of all pictures in ``folders``, from ``cache`` where it was built before.
@@ -89,26 +112,47 @@ def corpus_of(
         cache: the folder that keeps corpora, one sub-folder for each set of files and reductions.
         reductions: 1 for the picture as it is, 2 for 2x2 means, and so on.
         smallest: pictures with a side under this many pixels are left out, at each reduction.
+        paired: the folders hold pairs of a noisy and a clean picture, see `grainwise.data.pairs.pair_files`.
         progress: called with (pictures done, all pictures).
 
     Raises:
-        InputError: a folder is missing, or no picture is large enough.
+        InputError: a folder is missing, no picture is large enough, or a pair is not whole.
     """
-    from grainwise.core.pictures import picture_paths
-
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing or not folders:
         raise InputError(f"training needs folders of pictures; not a folder: {', '.join(missing) or 'none was given'}")
-    paths = [path for folder in folders for path in picture_paths(folder)]
+    sources = [source for folder in folders for source in (_pairs_in(folder) if paired else _pictures_in(folder))]
+    paths = [path for source in sources for path in source.files]
     key = [FORMAT, list(reductions), smallest, [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths]]
+    if paired:
+        key.append("pairs")
     folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     if not (folder / "index.json").is_file():
-        _build(paths, folder, reductions, smallest, progress)
+        _build(sources, folder, reductions, smallest, progress)
     return Corpus.open(folder)
 
 
+class _Source(NamedTuple):
+    """What becomes one entry at each reduction: a picture, or the two of a pair."""
+
+    name: str
+    files: tuple[Path, ...]
+
+
+def _pictures_in(folder: Path) -> list[_Source]:
+    from grainwise.core.pictures import picture_paths
+
+    return [_Source(path.stem, (path,)) for path in picture_paths(folder)]
+
+
+def _pairs_in(folder: Path) -> list[_Source]:
+    from grainwise.data.sidd import training_pairs
+
+    return [_Source(scene, (noisy, clean)) for scene, noisy, clean in training_pairs(folder)]
+
+
 def _build(
-    paths: Sequence[Path],
+    sources: Sequence[_Source],
     folder: Path,
     reductions: Sequence[int],
     smallest: int,
@@ -118,22 +162,40 @@ def _build(
     offset = 0
     with whole_file(folder / "pixels.bin") as temporary:
         with temporary.open("wb") as file:
-            for done, path in enumerate(paths, 1):
-                picture = _rgb8(path)
+            for done, source in enumerate(sources, 1):
+                picture = _decoded(source)
                 for reduction in reductions:
                     reduced = reduce_by_mean(picture, reduction)
                     height, width, _ = reduced.shape
                     if min(height, width) >= smallest:
-                        entries.append(Entry(path.stem, reduction, offset, height, width))
+                        entries.append(Entry(source.name, reduction, offset, height, width))
                         file.write(reduced.tobytes())
                         offset += reduced.size
                 if progress is not None:
-                    progress(done, len(paths))
+                    progress(done, len(sources))
         if not entries:
-            raise InputError(f"none of the {len(paths)} pictures found has both sides of at least {smallest} pixels")
-    index = {"format": FORMAT, "entries": [{s: getattr(e, s) for s in Entry.__slots__} for e in entries]}
+            raise InputError(f"none of the {len(sources)} pictures found has both sides of at least {smallest} pixels")
+    channels = 3 * len(sources[0].files)
+    index = {
+        "format": FORMAT,
+        "channels": channels,
+        "entries": [{s: getattr(e, s) for s in Entry.__slots__} for e in entries],
+    }
     with whole_file(folder / "index.json") as temporary:
         temporary.write_text(json.dumps(index))
+
+
+def _decoded(source: _Source) -> np.ndarray:
+    """[H, W, 3 or 6] uint8.
+
+    Raises:
+        InputError: the pictures of a pair differ in size.
+    """
+    pictures = [_rgb8(path) for path in source.files]
+    sizes = {picture.shape for picture in pictures}
+    if len(sizes) > 1:
+        raise InputError(f"{source.files[0]} and {source.files[1]} are a pair and differ in size: {sorted(sizes)}")
+    return pictures[0] if len(pictures) == 1 else np.concatenate(pictures, 2)
 
 
 def _rgb8(path: Path) -> np.ndarray:

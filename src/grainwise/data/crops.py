@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -49,6 +49,13 @@ class Batches(Protocol):
     def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
         """``count`` crops of ``size`` pixels a side; the same arguments give the same batch."""
 
+    def check(self, size: int) -> None:
+        """Refuse a size of which no crops can be made, before anything is computed.
+
+        Raises:
+            InputError: the pictures are too small, or the size is of the wrong kind.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class CropSource:
@@ -73,8 +80,20 @@ class CropSource:
         if not set(self.shares) <= held or min(self.shares.values(), default=0) <= 0:
             raise InputError(f"shares are positive, for reductions among {sorted(held)}, got {dict(self.shares)}")
 
+    def check(self, size: int) -> None:
+        """See `Batches.check`."""
+        for reduction in self.shares:
+            sides = [min(e.height, e.width) for e in self.corpus.entries if e.reduction == reduction]
+            if max(sides) < size:
+                which = "" if reduction == 1 else f", reduced {reduction} times"
+                raise InputError(
+                    f"crops of {size} pixels a side do not fit into any picture{which}: the largest has {max(sides)}; give "
+                    "larger pictures, or smaller crops"
+                )
+
     def draw(self, size: int, count: int, generator: np.random.Generator) -> np.ndarray:
-        """``count`` crops [count, size, size, 3] uint8, each in one of the 8 orientations."""
+        """``count`` crops [count, size, size, channels of the corpus] uint8, each in one of the 8 orientations."""
+        self.check(size)
         if size not in self._samplers:
             self._samplers[size] = CropSampler(self.corpus, size, shares=self.shares, texture=self.texture)
         return np.stack([self._samplers[size].draw(generator) for _ in range(count)])
@@ -83,6 +102,9 @@ class CropSource:
 @dataclass(frozen=True, kw_only=True)
 class CropSettings:
     """See `CropSource`; ``shares`` belong to the reductions 1, 2, 3 and so on."""
+
+    paired: ClassVar[bool] = False
+    """Whether the corpus must hold pairs."""
 
     shares: tuple[float, ...] = (0.45, 0.35, 0.2)
     texture: float = 1.0
@@ -127,10 +149,14 @@ class NoisyCrops(CropSource):
         if self.sharpen < 0:
             raise InputError(f"sharpen must be >= 0, got {self.sharpen}")
 
-    def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
-        """See `Batches.batch`."""
+    def check(self, size: int) -> None:
+        """See `Batches.check`."""
+        super().check(size)
         if self.half_chroma > 0 and size % 2:
             raise InputError(f"colour at half resolution needs crops with even sides, got {size}")
+
+    def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
+        """See `Batches.batch`."""
         generator = np.random.default_rng(seed)
         clean = torch.from_numpy(self.draw(size, count, generator)).permute(0, 3, 1, 2).float().div_(255)
         if self.grey > 0:
@@ -204,20 +230,19 @@ def halve_chroma(pictures: Tensor) -> Tensor:
 
 
 class CropSampler:
-    """Draws [size, size, 3] uint8 crops of a corpus, textured ones more often, in one of the 8 orientations."""
+    """Draws [size, size, channels] uint8 crops of a corpus, textured ones more often, in one of the 8 orientations."""
 
     def __init__(self, corpus: Corpus, size: int, *, shares: Mapping[int, float], texture: float) -> None:
-        """Measure the texture of every crop on the grid once."""
+        """Measure the texture of every crop on the grid once; of pairs that of the clean picture."""
         self.corpus, self.size = corpus, size
-        scores = [_texture(corpus.picture(index), size) ** texture for index in range(len(corpus))]
+        pictures = (corpus.picture(index)[:, :, -3:] for index in range(len(corpus)))
+        scores = [_texture(picture, size) ** texture if texture else _alike(picture, size) for picture in pictures]
         self.columns = [score.shape[1] for score in scores]
         self.first = np.concatenate([[0], np.cumsum([score.size for score in scores])])
         totals = dict.fromkeys(shares, 0.0)
         for entry, score in zip(corpus.entries, scores, strict=True):
             if entry.reduction in totals:
                 totals[entry.reduction] += float(score.sum())
-        if 0.0 in totals.values():
-            raise InputError(f"no picture of a reduction is as large as the crops, {size} pixels a side: {totals}")
         weights = [
             score.ravel() * (shares.get(entry.reduction, 0.0) / totals.get(entry.reduction, 1.0))
             for entry, score in zip(corpus.entries, scores, strict=True)
@@ -242,6 +267,12 @@ def turned(crop: np.ndarray, orientation: int) -> np.ndarray:
     """One of the 8 orientations of [H, W, C]: quarter turns 0 to 3, then the same mirrored."""
     crop = np.rot90(crop, orientation % 4)
     return np.fliplr(crop) if orientation >= 4 else crop
+
+
+def _alike(picture: np.ndarray, size: int) -> np.ndarray:
+    """1 for each crop on the grid, [rows, columns]."""
+    rows, columns = (max(0, side - size + GRID) // GRID for side in picture.shape[:2])
+    return np.ones((rows, columns))
 
 
 def _texture(picture: np.ndarray, size: int) -> np.ndarray:

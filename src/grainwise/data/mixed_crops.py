@@ -5,6 +5,7 @@ is to remove both learns from both at once, and is told a level of the same mean
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from grainwise.core.errors import InputError
 from grainwise.data.corpus import Corpus
 from grainwise.data.crops import Batch, Batches, NoisyCropSettings
 from grainwise.data.degraded_crops import CameraCropSettings
+
+SHARE_SEED, SECOND_SEED = 2**31 + 5, 2**31 + 6
+"""Put before a seed: the number of crops of each source, and the crops of the second, come from streams of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +32,16 @@ class MixedCrops:
     second: Batches
     share: float
 
+    def check(self, size: int) -> None:
+        """See `Batches.check`."""
+        for source in (self.first, self.second):
+            source.check(size)
+
     def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
         """See `Batches.batch`; the crops of the first source come first."""
-        of_second = int((np.random.default_rng(seed).random(count) < self.share).sum())
-        counts = ((self.first, count - of_second), (self.second, of_second))
-        parts = [source.batch(size, n, (*seed, kind)) for kind, (source, n) in enumerate(counts) if n]
+        of_second = int((np.random.default_rng((SHARE_SEED, *seed)).random(count) < self.share).sum())
+        drawn = ((self.first, count - of_second, seed), (self.second, of_second, (SECOND_SEED, *seed)))
+        parts = [source.batch(size, n, its_seed) for source, n, its_seed in drawn if n]
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("clean", "noisy", "sigma")))
 
 
@@ -48,6 +57,8 @@ class MixedCropSettings:
     Raises:
         InputError: a share outside [0, 1].
     """
+
+    paired: ClassVar[bool] = False
 
     white: NoisyCropSettings = field(default_factory=NoisyCropSettings)
     camera: CameraCropSettings = field(default_factory=CameraCropSettings)

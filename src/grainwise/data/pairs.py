@@ -21,24 +21,43 @@ Pair = tuple[str, npt.NDArray[np.uint8 | np.uint16], npt.NDArray[np.uint8 | np.u
 """(name, noisy, clean), both HWC."""
 
 
+_MUST = f"{{}} must hold pairs NAME{NOISY} and NAME{CLEAN}, or Nam's .mat files"
+
+
+def pair_files(folder: Path) -> list[tuple[str, Path, Path]]:
+    """(name, noisy, clean) of each pair of pictures NAME_real and NAME_mean of one folder below ``folder``, sorted by name.
+
+    Raises:
+        InputError: a picture without its counterpart, or two files of one name.
+    """
+    paths: dict[str, Path] = {}
+    for path in picture_paths(folder):
+        stem = str(path.relative_to(folder).with_suffix(""))
+        if stem in paths:
+            raise InputError(f"{path} and {paths[stem]} have one name; a pair is two pictures, leave one of them out")
+        paths[stem] = path
+    names = sorted(stem.removesuffix(NOISY) for stem in paths if stem.endswith(NOISY))
+    lonely = [name for name in names if name + CLEAN not in paths]
+    if lonely:
+        raise InputError(f"{_MUST.format(folder)}; {lonely[0]}{NOISY} has no {lonely[0]}{CLEAN}")
+    return [(name, paths[name + NOISY], paths[name + CLEAN]) for name in names]
+
+
 def real_pairs(folder: Path) -> Iterator[Pair]:
     """(name, noisy, clean) of each pair below ``folder``, HWC, sorted by name, read one at a time.
 
-    A pair is two pictures NAME_real and NAME_mean (PolyU, and the crops of Nam's set), or one .mat file (Nam's set as
-    its authors give it). A folder holds one kind.
+    A pair is two pictures NAME_real and NAME_mean of one folder (PolyU, and the crops of Nam's set), or one .mat file (Nam's
+    set as its authors give it). A folder holds one kind; names of pairs in folders below it begin with these.
 
     Raises:
-        InputError: there is no pair, or a picture without its counterpart.
+        InputError: there is no pair, a picture without its counterpart, or two files of one name.
         PictureError: a file cannot be read.
     """
-    paths = {path.stem: path for path in picture_paths(folder)}
-    names = sorted(stem.removesuffix(NOISY) for stem in paths if stem.endswith(NOISY))
-    lonely = [name for name in names if name + CLEAN not in paths]
-    files = sorted(folder.rglob("*.mat")) if not names else []
-    if lonely or not (names or files):
-        what = f"{lonely[0]}{NOISY} has no {lonely[0]}{CLEAN}" if lonely else "none is there"
-        raise InputError(f"{folder} must hold pairs NAME{NOISY} and NAME{CLEAN}, or Nam's .mat files; {what}")
-    for name in names:
-        yield name, read_picture(paths[name + NOISY]).pixels, read_picture(paths[name + CLEAN]).pixels
+    pairs = pair_files(folder)
+    files = sorted(folder.rglob("*.mat")) if not pairs else []
+    if not (pairs or files):
+        raise InputError(f"{_MUST.format(folder)}; none is there")
+    for name, noisy, clean in pairs:
+        yield name, read_picture(noisy).pixels, read_picture(clean).pixels
     for path in files:
         yield str(path.relative_to(folder).with_suffix("")), read_rgb8(path, NAM_NOISY), read_rgb8(path, NAM_CLEAN)

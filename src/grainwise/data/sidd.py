@@ -10,7 +10,7 @@ The blocks are .mat files of version 5, each with one variable [40 pictures, 32 
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from grainwise.core.errors import InputError, PictureError
 from grainwise.core.pictures import picture_paths, read_picture
 from grainwise.data.mat import read_mat
-from grainwise.data.pairs import Pair
+from grainwise.data.pairs import Pair, pair_files
 
 VALIDATION_NOISY, VALIDATION_CLEAN = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"
 BENCHMARK_NOISY = "BenchmarkNoisyBlocksSrgb"
@@ -85,19 +85,23 @@ def medium_pairs(folder: Path) -> tuple[SiddPair, ...]:
     return tuple(sorted(found, key=lambda pair: pair.name))
 
 
-def split_scenes(
-    pairs: Sequence[SiddPair], held_out: Collection[str]
-) -> tuple[tuple[SiddPair, ...], tuple[SiddPair, ...]]:
-    """(the rest, held out): all pairs of the scenes ``held_out``, such as ``{"002", "010"}``, are held out.
+def training_pairs(folder: Path) -> list[tuple[str, Path, Path]]:
+    """(what is held out together, noisy, clean) of each pair below a folder of SIDD-Medium, or of NAME_real and NAME_mean.
+
+    Of SIDD the pairs of a scene belong together, of other sets each stands alone.
 
     Raises:
-        InputError: a scene is not among the pairs, or nothing would be left of them.
+        InputError: there is no pair, or a picture without its counterpart.
     """
-    scenes = {pair.scene for pair in pairs}
-    if not set(held_out) < scenes:
-        raise InputError(f"scenes to hold out are some of {', '.join(sorted(scenes))}, got {sorted(held_out)}")
-    rest = tuple(pair for pair in pairs if pair.scene not in held_out)
-    return rest, tuple(pair for pair in pairs if pair.scene in held_out)
+    if any(_INSTANCE.fullmatch(path.parent.name) for path in picture_paths(folder)):
+        return [(f"scene {pair.scene}", pair.noisy, pair.clean) for pair in medium_pairs(folder)]
+    pairs = pair_files(folder)
+    if not pairs:
+        raise InputError(
+            f"{folder} holds no pairs to train on: neither SIDD-Medium, as it is distributed, nor pictures NAME_real and "
+            "NAME_mean"
+        )
+    return pairs
 
 
 @dataclass(frozen=True, eq=False)

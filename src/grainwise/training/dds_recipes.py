@@ -1,6 +1,7 @@
 """Recipes of DDS-Net for its three backbones, in three stages: with the settings of their papers, and small forms of them.
 
-The paper trains on SIDD; these recipes draw pictures with a camera's noise (`grainwise.data.camera`) in its place.
+The paper trains on SIDD, and so do the recipes whose name ends in ``-sidd``; the others draw pictures with a camera's noise
+(`grainwise.data.camera`) in its place.
 """
 
 import math
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from grainwise.data.degraded_crops import CameraCropSettings
+from grainwise.data.pair_crops import PairCropSettings
 from grainwise.training.dds_stages import GateStage, SlimStage
 from grainwise.training.game import GameSettings
 from grainwise.training.gating import gate_loop
@@ -121,6 +123,22 @@ def dds_mprnet() -> Recipe:
     )
 
 
+def on_sidd(full: Callable[[], Recipe]) -> Recipe:
+    """The recipe on SIDD-Medium, as the paper has it; one of its ten scenes is held out for slimming and calibration.
+
+    ``data`` is the folder that SIDD-Medium unpacks to, or one of pairs NAME_real and NAME_mean.
+    """
+    recipe, crops = full(), PairCropSettings()
+    return replace(
+        recipe,
+        name=f"{recipe.name}-sidd",
+        data=("SIDD_Medium_Srgb",),
+        hold_out=10,
+        crops=crops,
+        validation=crops,
+    )
+
+
 SMALL_LOOP = LoopConfig(
     steps=6_000,
     batch=8,
@@ -187,6 +205,7 @@ _WHOLE = (dds_vdnet, dds_danet, dds_mprnet)
 DDS_RECIPES: dict[str, Callable[[], Recipe]] = {
     "dds-danet-game": dds_danet_game,
     **{whole().name: whole for whole in _WHOLE},
+    **{f"{whole().name}-sidd": partial(on_sidd, whole) for whole in (*_WHOLE, dds_danet_game)},
     **{f"{whole().name}-small": partial(dds_small, whole) for whole in _WHOLE},
 }
 """By name."""

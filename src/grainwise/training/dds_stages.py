@@ -94,6 +94,10 @@ class OfItsOwn:
 
     batches: Batches
 
+    def check(self, size: int) -> None:
+        """See `grainwise.data.crops.Batches.check`."""
+        self.batches.check(size)
+
     def batch(self, size: int, count: int, seed: tuple[int, ...]) -> Batch:
         """See `grainwise.training.loop.Source.batch`."""
         return self.batches.batch(size, count, (GATE_SEED, *seed))

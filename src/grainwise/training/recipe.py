@@ -24,6 +24,10 @@ class MakesBatches(Protocol):
     def reductions(self) -> tuple[int, ...]:
         """The reductions of the corpus that it draws from."""
 
+    @property
+    def paired(self) -> bool:
+        """Whether the corpus must hold pairs."""
+
     def build(self, corpus: Corpus) -> Batches:
         """The source, over the pictures of ``corpus``."""
 

@@ -338,7 +338,12 @@ def find_folders(names: Sequence[str]) -> list[Path]:
 def corpora(recipe: Recipe, cache: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Corpus, Corpus]:
     """The pictures to train on, and those held out."""
     corpus = corpus_of(
-        find_folders(recipe.data), cache, reductions=recipe.crops.reductions, smallest=96, progress=progress
+        find_folders(recipe.data),
+        cache,
+        reductions=recipe.crops.reductions,
+        smallest=96,
+        paired=recipe.crops.paired,
+        progress=progress,
     )
     return corpus.split(recipe.hold_out)
 

@@ -196,6 +196,8 @@ class Training:
         """See `Stage.go`."""
         recipe = run.recipe
         batches = recipe.crops.build(run.corpora[0])
+        for _, size in recipe.loop.crops:
+            batches.check(size)
         network = run.make_network()
         held_out = run.held_out(size=recipe.loop.crop_size(recipe.loop.steps), count=48)
         last: dict[str, float] = {}
