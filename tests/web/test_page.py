@@ -413,6 +413,27 @@ def test_after_an_error_of_any_kind_the_next_picture_is_restored(
 
 
 @pytest.mark.parametrize(
+    ("error", "words"),
+    [(OSError("No space left on device"), "No space left"), (RuntimeError("not enough memory"), "smaller budget")],
+)
+def test_an_error_of_any_kind_is_answered(
+    server: PageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def torn(*asked: Any) -> None:
+        raise error
+
+    kept = sorted(server.folder.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("grainwise.web.workshop.write_picture", torn)
+        pixels = noisy_pixels(8, 8).astype(np.uint16)
+        path = written(tmp_path / "a.tif", pixels)
+        answer = ask(server, "/pictures?name=a.tif", "POST", path.read_bytes())
+    assert answer.status == 500
+    assert words in answer.json["error"]
+    assert sorted(server.folder.iterdir()) == kept
+
+
+@pytest.mark.parametrize(
     ("line", "length", "status"),
     [("POST /pictures", "9" * 5000, 411), ("POST /pictures", "-5", 411), ("GET http://[/model", "0", 400)],
     ids=["a length of 5000 digits", "a length below 0", "no address"],

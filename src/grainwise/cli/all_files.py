@@ -21,6 +21,7 @@ from grainwise.cli.paths import Job, check_route_map, named, plan_jobs
 from grainwise.cli.tasks import FileTask
 from grainwise.core.errors import GrainwiseError, InputError
 from grainwise.runtime.calibration import command_for
+from grainwise.runtime.memory import told_when_short
 from grainwise.runtime.pace import check_seconds
 from grainwise.runtime.placed import Placed
 from grainwise.runtime.restorer import Restorer
@@ -149,7 +150,8 @@ def _each(
     def tell(job: Job, skipped: bool, finish: Finish) -> None:
         nonlocal failed
         try:
-            told = finish()
+            with told_when_short():
+                told = finish()
         except GrainwiseError as error:
             if len(jobs) == 1:
                 raise
@@ -180,7 +182,8 @@ def _each(
 def _begun(one: Callable[[Job], Finish], job: Job) -> Finish:
     """What finishes a picture; where it cannot be begun, that raises why, when its turn to be told comes."""
     try:
-        return one(job)
+        with told_when_short():
+            return one(job)
     except GrainwiseError as error:
         return partial(_fail, error)
 

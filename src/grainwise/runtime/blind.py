@@ -249,7 +249,7 @@ class BlindDenoiser(Placed):
         height, width = size
         needed = int(height * width * self.network.bytes_per_pixel(plan, self.dtype.itemsize))
         free = self._free_bytes() - held
-        if self.device.type == "cpu" and needed > free:
+        if needed > free:
             raise InputError(
                 f"a picture of {width}x{height} pixels takes {needed / 2**20:.0f} MB in this network, which sees it whole "
                 f"and restores none in strips, and {max(0, free) / 2**20:.0f} MB are free; give a smaller one, a cheaper plan "

@@ -2,6 +2,8 @@
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from grainwise.core.errors import InputError
@@ -54,12 +56,44 @@ def available_bytes() -> int:
                 if line.startswith("MemAvailable:"):
                     found.append(int(line.split()[1]) * 1024)
             limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
             if limit != "max":
-                found.append(int(limit) - used)
+                found.append(int(limit) - _used_in_container())
         except (OSError, ValueError):
             pass
     return max(min(found, default=4 << 30), 64 * _MEBIBYTE)
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether an error says that memory is used up; torch has no class of its own for that of a CPU."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
+
+
+@contextmanager
+def told_when_short() -> Iterator[None]:
+    """Turn what NumPy and torch raise when memory is used up into an error of ours.
+
+    Raises:
+        InputError: it is used up.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_short(error):
+            raise
+        raise InputError(
+            "there is not enough memory for this picture; allow less of it at a time (--max-memory, in Python max_memory), "
+            "take a smaller budget, or close other programs"
+        ) from error
+
+
+def _used_in_container() -> int:
+    """Memory of the container, without cached files that the kernel drops as soon as somebody wants their memory."""
+    used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
+        name, _, amount = line.partition(" ")
+        if name == "inactive_file":
+            used -= int(amount)
+    return max(0, used)
 
 
 def least_written(height: int, width: int, multiple: int, least_pixels: int) -> int:

@@ -110,8 +110,12 @@ class Placed(ABC):
             return {plan for plan, level in self._extracted if level == kernels}
 
     def _free_bytes(self) -> int:
-        """What the picture's result and the network may take."""
+        """What the picture's result and the network may take; on a GPU no more than is free there."""
         if self.max_memory is None:
-            return memory.available_bytes()
-        machine.release_memory()
-        return memory.bytes_within(self.max_memory)
+            free = memory.available_bytes()
+        else:
+            machine.release_memory()
+            free = memory.bytes_within(self.max_memory)
+        if self.device.type == "cuda":
+            free = min(free, int(torch.cuda.mem_get_info(self.device)[0]))
+        return free

@@ -34,7 +34,7 @@ from grainwise.core.pictures import SUFFIXES
 from grainwise.runtime.restorer import Restorer
 from grainwise.runtime.tiles import Box
 from grainwise.web.tasks import tasks_of
-from grainwise.web.workshop import Entry, Workshop
+from grainwise.web.workshop import Entry, Workshop, told
 
 HOST = "127.0.0.1"
 _FILES = {
@@ -155,8 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": str(refusal)}, refusal.status)
         except GrainwiseError as error:
             self._json({"error": " ".join(str(error).split())}, HTTPStatus.BAD_REQUEST)
-        except MemoryError:
-            self._json({"error": "there is not enough memory for this"}, HTTPStatus.INSUFFICIENT_STORAGE)
+        except (ConnectionError, TimeoutError):
+            raise  # the browser has gone
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the page shall say it
+            self._json({"error": told(error)}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _path(self) -> str:
         try:

@@ -16,6 +16,7 @@ from grainwise import __version__
 from grainwise.core.errors import Cancelled, GrainwiseError, InputError
 from grainwise.core.pictures import check_target, read_picture, target_format, write_picture
 from grainwise.runtime.budget import choose_plan
+from grainwise.runtime.memory import is_short
 from grainwise.runtime.restorer import Restorer
 from grainwise.runtime.tiles import Box
 from grainwise.web.duties import Duties
@@ -118,9 +119,13 @@ class Workshop:
         folder = self.folder / key
         folder.mkdir()
         suffix = _SUFFIX[picture.format]
-        source = upload.replace(folder / f"noisy{suffix}")
-        if suffix == ".tif":
-            write_picture(folder / "before.png", picture.pixels, picture)
+        try:
+            source = upload.replace(folder / f"noisy{suffix}")
+            if suffix == ".tif":
+                write_picture(folder / "before.png", picture.pixels, picture)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         height, width = picture.pixels.shape[:2]
         about = picture.alpha is not None, picture.metadata.orientation
         entry = Entry(key, _plain(Path(name).stem), folder, source, (width, height), *about)
@@ -226,7 +231,7 @@ class Workshop:
         except Cancelled:
             run.state = "cancelled"
         except Exception as error:  # noqa: BLE001 -- whatever it is, the page is told, and the thread goes on
-            run.error = _told(error)
+            run.error = told(error)
             run.state = "cancelled" if run.stop.is_set() else "failed"
         if entry.key not in self._entries:
             shutil.rmtree(entry.folder, ignore_errors=True)
@@ -267,12 +272,12 @@ class Workshop:
         }
 
 
-def _told(error: Exception) -> str:
-    """What the page says of an error; torch has no class of its own for memory that a CPU does not have."""
+def told(error: Exception) -> str:
+    """What the page says of an error."""
     words = " ".join(str(error).split())
     if isinstance(error, GrainwiseError | OSError):
         return words or type(error).__name__
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in words):
+    if is_short(error):
         return "there is not enough memory for this; try a smaller budget, or grainwise on the command line"
     return f"this went wrong in a way that was not foreseen: {type(error).__name__}: {words}"
 
