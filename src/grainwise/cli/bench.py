@@ -47,7 +47,7 @@ def bench(
     from grainwise.cli.restorers import ALLOCATOR, pictures_in, restorer_of
     from grainwise.core.commit import current_commit
     from grainwise.core.errors import InputError
-    from grainwise.core.files import whole_file
+    from grainwise.core.files import try_writing, whole_file
     from grainwise.evaluation import report
     from grainwise.evaluation.baselines import get_baseline
     from grainwise.evaluation.bench import Contender, dense_conv_rate
@@ -62,6 +62,7 @@ def bench(
     noisy = parse_noise(noise)
     if out is not None:
         report.check_plot()
+        try_writing(out / "bench.json")
         if noisy.sigma == 0:
             raise InputError(
                 "a plot needs noise: without it PSNR is infinite; leave out --out, or take another --noise"

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +17,20 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success it is renamed to ``path``, on any error it is removed.
 
     The temporary name keeps the suffix of ``path``, for writers that choose the format by it. Missing parent folders are
-    made.
+    made. A symbolic link stays one, and what it points to is written; a file that is replaced keeps its permissions.
 
     Raises:
         OSError: the folder cannot be made or written.
     """
+    path = path.resolve() if path.is_symlink() else path
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -39,6 +42,7 @@ def try_writing(path: Path) -> None:
     Raises:
         OSError: it cannot: the folder, or where it would be made, cannot be written; or ``path`` is a folder.
     """
+    path = path.resolve() if path.is_symlink() else path
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grainwise.core.errors import InputError
-from grainwise.core.files import whole_file
+from grainwise.core.files import try_writing, whole_file
 from grainwise.data.mat import write_mat
 
 SUBMISSION_SUFFIXES = (".mat", ".csv")
@@ -66,9 +66,13 @@ def submitted_block(restored: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]
 
 
 def check_submission_path(path: Path) -> None:
-    """Raise `InputError` where a submission could not be written to ``path`` because of its suffix."""
+    """Raise `InputError` where a submission could not be written to ``path``: its suffix, or its folder."""
     if path.suffix.lower() not in SUBMISSION_SUFFIXES:
         raise InputError(f"a SIDD submission is a file SubmitSrgb.mat or SubmitSrgb.csv, got {path}")
+    try:
+        try_writing(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another destination") from error
 
 
 def _write_csv(path: Path, blocks: npt.NDArray[np.uint8]) -> None:
