@@ -59,6 +59,16 @@ def test_a_gate_is_evaluated_picture_by_picture(run: Run, folder: Path, models: 
     assert "leave out the budget" in refused.err
 
 
+def test_models_describes_a_gate(run: Run, models: Path) -> None:
+    told = json.loads(run("models", models / "gated.safetensors", "--json").out)
+    assert (told["name"], told["network"], told["budget"]) == ("gated", "vdnet", 12_000)
+    assert [plan["name"] for plan in told["plans"]] == ["fast", "balanced", "best"]
+    plain = json.loads(run("models", models / "plain.safetensors", "--json").out)
+    assert "budget" not in plain
+    assert told["parameters"] > plain["parameters"]
+    assert "with a gate for 12K MACs/px for denoise" in run("models", models / "gated.safetensors").out
+
+
 def test_a_blind_network_is_evaluated_at_a_budget(run: Run, folder: Path, models: Path) -> None:
     costs = []
     for budget in ("fast", "best"):

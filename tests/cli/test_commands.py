@@ -145,6 +145,23 @@ def test_a_picture_without_noise_says_so(run: Run, tmp_path: Path) -> None:
     assert "no noise found" in ran.out
 
 
+def test_a_picture_said_to_have_no_noise_is_not_changed(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = np.rint(257 * (90 + 0.3 * rng.standard_normal((64, 64, 3)))).astype(np.uint16)
+    write_picture(tmp_path / "quiet.png", pixels, Picture(pixels))
+    ran = run("denoise", tmp_path / "quiet.png", "-o", tmp_path / "o.png", "--budget", "fast")
+    assert "no noise found" in ran.out
+    assert np.array_equal(read_picture(tmp_path / "o.png").pixels, pixels)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_a_comparison(run: Run, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "file").touch()
+    ran = run("bench", "--data", folder, "--budgets", "fast", "--out", tmp_path / "file")
+    assert ran.code == 2
+    assert ran.out == ""
+
+
 def test_the_help_is_shown_without_a_command(run: Run) -> None:
     assert run().code == 0
 

@@ -2,6 +2,7 @@
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import grainwise
 from grainwise.core.errors import BudgetError, Cancelled, InputError
 from grainwise.networks.checkpoint import Weights
 from grainwise.networks.half_unet import HalfUNet
-from grainwise.runtime.budget import parse_budget
+from grainwise.runtime.budget import choose_plan, parse_budget
 from grainwise.runtime.machine import cpu_has_bfloat16, find_device, find_dtype
 
 
@@ -194,6 +195,16 @@ def test_budgets_are_read(budget: str | float, expected: str | float) -> None:
 def test_wrong_budgets_are_refused(budget: str | float) -> None:
     with pytest.raises(BudgetError, match="a budget is"):
         parse_budget(budget)
+
+
+def test_names_that_no_plan_has_are_answered_by_cost(denoiser: grainwise.Denoiser) -> None:
+    weights = denoiser.weights
+    plans = sorted(weights.card.plans, key=lambda plan: plan.macs_per_pixel)
+    nameless = tuple(replace(plan, name="") for plan in plans)
+    for kept, expected in ((nameless[:3], (0, 1, 2)), (nameless[:2], (0, 0, 1)), (nameless[:1], (0, 0, 0))):
+        bare = replace(weights, card=replace(weights.card, plans=kept))
+        for name, index in zip(("fast", "balanced", "best"), expected, strict=True):
+            assert choose_plan(bare, name).measured == kept[index]
 
 
 def test_a_budget_buys_the_dearest_plan_that_it_pays(denoiser: grainwise.Denoiser) -> None:

@@ -121,6 +121,10 @@ def test_held_out_crops_and_plans_are_scored_at_their_levels(data: NoisyCrops) -
     held_out = HeldOut(crops(data, "dejpeg", drawn=True), "jpeg:10-50", size=32, count=8)
     plans = recommended_plans(network, held_out)
     assert {plan.name for plan in plans} >= {"fast", "best"}
+    two = HalfUNet(widths=((16, 24), (16, 24)), blocks=(1, 1), task="dejpeg", convs="hyper").eval()
+    named = {plan.name: plan.plan for plan in recommended_plans(two, held_out) if plan.name}
+    assert list(named) == ["fast", "balanced", "best"]
+    assert len(set(named.values())) == 3
     one = HyperRes(blocks=1, stream=(16,), task="dejpeg").eval()
     assert [plan.name for plan in recommended_plans(one, held_out)] == ["best"]
 

@@ -14,7 +14,6 @@ def named(text: str) -> Path:
 
 
 Model = Annotated[str, typer.Option(help="Shipped weights by name, or a weights file.", show_default=True)]
-Budget = Annotated[str, typer.Option(help="fast, balanced, best, or MACs/px such as 50k or 0.2M.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Dtype = Annotated[
     str,

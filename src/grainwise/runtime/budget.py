@@ -46,7 +46,8 @@ def dearest_plan(weights: Weights) -> Choice:
 def choose_plan(weights: Weights, budget: str | float) -> Choice:
     """The plan of a name, or the dearest recommended plan that a number of MACs/px pays for.
 
-    Where the model has one plan only, it answers to every name.
+    Where no plan has the name, cost decides: the cheapest is ``fast``, the dearest ``best``, the one between them ``balanced``
+    (of two the cheaper).
 
     Raises:
         BudgetError: the budget cannot be read, or is less than the cheapest plan costs.
@@ -54,10 +55,11 @@ def choose_plan(weights: Weights, budget: str | float) -> Choice:
     budget = parse_budget(budget)
     choices = [Choice(plan, measured) for plan, measured in weights.plans().items()]
     if isinstance(budget, str):
-        named = [choice for choice in choices if choice.measured.name == budget or len(choices) == 1]
-        if not named:
-            raise BudgetError(f"the model {weights.name} has no plan named {budget}; give MACs/px instead")
-        return named[0]
+        named = [choice for choice in choices if choice.measured.name == budget]
+        if named:
+            return named[0]
+        by_cost = sorted(choices, key=lambda choice: choice.measured.macs_per_pixel)
+        return by_cost[{"fast": 0, "balanced": (len(by_cost) - 1) // 2, "best": -1}[budget]]
     affordable = [choice for choice in choices if choice.measured.macs_per_pixel <= budget]
     if not affordable:
         least = min(choice.measured.macs_per_pixel for choice in choices)

@@ -181,9 +181,8 @@ class NoiseCall(Call):
         """See `Call.told`."""
         assert not isinstance(estimate, JpegEstimate)
         noise = Level(self._sigma, estimate, self._strength, self._facts.sigma_max, size)
-        return Told(
-            level=noise.mean, estimate=estimate, idle=noise.mean == 0, kernels=self._kernels(noise), noise=noise
-        )
+        idle = noise.mean == 0 or (estimate is not None and not estimate.found)
+        return Told(level=noise.mean, estimate=estimate, idle=idle, kernels=self._kernels(noise), noise=noise)
 
     def _kernels(self, noise: Level) -> float | None:
         """The level, 0 to 1, that kernels can be merged at: by hand, or that of noise that is the same everywhere."""

@@ -52,9 +52,12 @@ def recommended_plans(network: Network, held_out: HeldOut, most: int = MOST_MEAS
     """
     space = network.space
     dims = space.dims
-    middle = space.plan({dim.name: dim.widths[(len(dim.widths) - 1) // 2] for dim in dims})
-    names = {middle: "balanced", space.narrowest: "fast", space.widest: "best"}
     near = sorted(plans_within(network), key=lambda plan: (network.macs_per_pixel(plan), plan))
+    middle = space.plan({dim.name: dim.widths[(len(dim.widths) - 1) // 2] for dim in dims})
+    between = [plan for plan in near if plan not in (space.narrowest, space.widest)]
+    if middle == space.narrowest and between:  # two widths a dim have no middle one
+        middle = between[len(between) // 2]
+    names = {middle: "balanced", space.narrowest: "fast", space.widest: "best"}
     plans = {*names, *near[:: -(-len(near) // most)]}
     kept: list[MeasuredPlan] = []
     best = float("-inf")
