@@ -29,13 +29,6 @@ def test_a_plan_survives_text_and_pickle() -> None:
     assert pickle.loads(pickle.dumps(plan)) == plan
 
 
-def test_fits_in_compares_every_width() -> None:
-    narrow = SPACE.narrowest
-    assert narrow.fits_in(SPACE.widest)
-    assert not SPACE.plan({"a": 8, "b": 12}).fits_in(SPACE.plan({"a": 24, "b": 4}))
-    assert not narrow.fits_in(ChannelPlan((("a", 24),)))
-
-
 def test_scaled_takes_the_nearest_width() -> None:
     assert dict(SPACE.scaled(1.0)) == dict(SPACE.widest)
     assert dict(SPACE.scaled(0.0)) == dict(SPACE.narrowest)

@@ -8,7 +8,6 @@ several parts, and slicing keeps one prefix per part; a pixel shuffle divides ev
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 from grainwise.core.errors import InputError, PlanError
 
@@ -86,10 +85,6 @@ class ChannelPlan(Mapping[str, int]):
     def __str__(self) -> str:
         """Compact form, such as ``c0=16,c1=32``; `ChannelSpace.parse` reads it."""
         return ",".join(f"{name}={width}" for name, width in self.entries)
-
-    def fits_in(self, other: Self) -> bool:
-        """Whether every width is at most that of ``other``: this sub-network is then a part of the other one."""
-        return set(self) == set(other) and all(width <= other[name] for name, width in self.entries)
 
 
 @dataclass(frozen=True)

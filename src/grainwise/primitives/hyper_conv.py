@@ -315,8 +315,3 @@ HYPER_QUADRATIC = ConvSet(
     takes_level=True,
 )
 """Kernels quadratic in the level."""
-
-
-def level_layers(module: nn.Module) -> list[LevelConv]:
-    """Every `LevelConv` of ``module``, in order."""
-    return [part for part in module.modules() if isinstance(part, LevelConv)]
