@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from dds_net_budgets import passes_of, ratio_for, shared_steps
-from dds_net_report import report
+from dds_net_report import MADE, report
 from dds_net_scores import SIDE, Fixed, Pairs, Routed, Scores, cut, photographed, scored, speed_of
 
 from grainwise.core.commit import current_commit
@@ -37,7 +37,7 @@ from grainwise.core.errors import InputError
 from grainwise.core.files import whole_file
 from grainwise.core.pictures import picture_paths
 from grainwise.data.pairs import real_pairs
-from grainwise.networks.checkpoint import load_gated, load_weights
+from grainwise.networks.checkpoint import Weights, load_gated, load_weights
 from grainwise.networks.ratios import RatioNetwork
 from grainwise.networks.registry import create_network
 from grainwise.networks.routes import RoutingSpace
@@ -90,6 +90,7 @@ class Bench:
         self.corpora: Any = None
         self.sets: dict[str, Pairs] = {}
         self.seconds: dict[str, float] = {}
+        self.trained: set[str] = set()
         tune_allocator()
         self.same_as_before()
 
@@ -201,9 +202,15 @@ class Bench:
         """The trained supernet of an arm."""
         folder = self.folder(subject, arm)
         self.run(self.recipe(subject, *ARMS[arm]), folder, ("supernet",))
-        network = load_weights(folder / "supernet" / WEIGHTS).network
+        network = self.weights(folder).network
         assert isinstance(network, RatioNetwork)
         return network
+
+    def weights(self, folder: Path) -> Weights:
+        """What a run has trained; where, by its card, is noted for the report."""
+        held = load_weights(folder / "supernet" / WEIGHTS)
+        self.trained.add(f"{held.card.device}, commit {held.card.commit}")
+        return held
 
     def arms(self, subject: Subject) -> list[str]:
         """The arms of Table III that are asked for, and those that are trained already."""
@@ -221,15 +228,19 @@ class Bench:
     def ends(self, subject: Subject, arm: str) -> Scores:
         """Smallest and largest sub-network of an arm, and its training time."""
         network, folder = self.supernet(subject, arm), self.folder(subject, arm)
-        space = network.space
-        found = {
-            name: self.plan_score(network, plan, folder / "scores" / f"{name}.json", real=True)
-            for name, plan in (("smallest", space.narrowest), ("largest", space.widest))
-        }
-        card = load_weights(folder / "supernet" / WEIGHTS).card
+        found = self.end_scores(network, folder)
+        card = self.weights(folder).card
         passes = passes_of(self.recipe(subject, *ARMS[arm]))
         rate = self.recipe(subject, *ARMS[arm]).loop.learning_rate
         return {**found, "steps": card.steps, "seconds": card.seconds, "passes": passes, "rate": rate}
+
+    def end_scores(self, network: RatioNetwork, folder: Path) -> dict[str, Scores]:
+        """What the smallest and the largest sub-network score."""
+        space = network.space
+        return {
+            name: self.plan_score(network, plan, folder / "scores" / f"{name}.json", real=True)
+            for name, plan in (("smallest", space.narrowest), ("largest", space.widest))
+        }
 
     def slimming(self, subject: Subject) -> Scores:
         """The way of progressive slimming, and random sub-networks, on the test pictures."""
@@ -247,7 +258,7 @@ class Bench:
                 path = folder / "scores" / f"random-{kind}-{index:02d}.json"
                 drawn.append({"kind": kind, **self.plan_score(network, plan, path)})
         found = [[route.macs_per_pixel, route.psnr, route.ssim, route.seconds] for route in space.routes]
-        return {"way": way, "random": drawn, "routes": found}
+        return {"way": way, "random": drawn, "routes": found, "ends": self.end_scores(network, folder)}
 
     def gate(self, subject: Subject, title: str, **changes: Any) -> Scores:
         """A gate for each budget, over the routing space of IS."""
@@ -303,7 +314,7 @@ class Bench:
     def inet(self, recipe: Recipe, folder: Path) -> Scores:
         """A static network: what it scores, and what its training took."""
         self.run(recipe, folder, ("supernet",))
-        loaded = load_weights(folder / "supernet" / WEIGHTS)
+        loaded = self.weights(folder)
         assert isinstance(loaded.network, RatioNetwork)
         score = self.plan_score(loaded.network, loaded.network.space.widest, folder / "score.json", real=True)
         spent = {"steps": loaded.card.steps, "seconds": loaded.card.seconds, "passes": passes_of(recipe)}
@@ -325,12 +336,14 @@ class Bench:
 
     def results(self, subject: Subject, parts: list[str]) -> dict[str, Any]:
         """Every part that is asked for, and what it needs."""
-        told: dict[str, Any] = {"network": self.network(subject)}
+        told: dict[str, Any] = {"network": self.network(subject), MADE: {}}
 
         def timed(part: str, make: Callable[[], Scores]) -> None:
             if part in parts:
                 start = time.perf_counter()
+                self.trained.clear()
                 told[part] = make()
+                told[MADE][part] = sorted(self.trained)
                 self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
                 print(f"{subject.backbone}, seed {subject.seed}, {part}: {self.seconds[part]:.0f} s", flush=True)
 
@@ -379,14 +392,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/dds-net"), help="where runs are kept, and found again")
     parser.add_argument("--report", type=Path, default=Path("docs/results/dds-net.md"))
     parser.add_argument(
-        "--beside", type=Path, nargs="+", default=[], help="other --out, whose backbones the report shows too"
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="other --out, or the JSON of an earlier report, whose results the report shows too",
     )
     args = parser.parse_args()
     bench = Bench(args)
     for subject in [Subject(backbone, seed) for backbone in args.backbones for seed in args.seeds]:
         part = bench.out / subject.backbone / f"results-{subject.seed}.json"
         before = json.loads(part.read_text()) if part.exists() else {}
-        told = {**before, **bench.results(subject, args.parts)}
+        found = bench.results(subject, args.parts)
+        told = {**before, **found, MADE: {**before.get(MADE, {}), **found[MADE]}}
         with whole_file(part) as temporary:
             temporary.write_text(json.dumps(told))
     noisy = bench.cached(bench.out / "noisy.json", bench.noisy_scores)

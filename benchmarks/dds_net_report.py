@@ -4,10 +4,11 @@ import json
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dds_net_claims import Results, at_cost, budgets_of, mixture, over_seeds, random_gain, verdicts
+from dds_net_claims import Results, at_cost, budgets_of, mixture, oracle, over_seeds, random_gain, verdicts
 from dds_net_plots import crops, plot_beta, plot_costs, plot_seconds
 from resumable_runs import CLEAR, RULE
 
@@ -32,6 +33,8 @@ PAPER_BASE = {"vdnet": 32, "danet": 32, "mprnet": 80}
 """Base widths of the supernets; the paper's tables allow these (docs/methods/dds-net.md)."""
 NAMES = {"vdnet": "VDNet", "danet": "DANet", "mprnet": "MPRNet"}
 ARMS = ("IS", "ID", "none")
+MADE = "made"
+"""Beside the parts of a seed: where the networks of each were trained, by their cards."""
 
 
 def mean_of(results: Results, read: Callable[[dict[str, Any]], float], form: str = ".2f") -> str:
@@ -150,17 +153,28 @@ def gate_cells(results: Results, read: Callable[[dict[str, Any]], dict[str, Any]
         return float(read(one)["psnr"]) - at_cost(one["slimming"]["way"], read(one)["macs"])
 
     def over_mixture(one: dict[str, Any]) -> float:
-        return float(read(one)["psnr"]) - mixture(one["distillation"]["IS"], read(one)["macs"])
+        return float(read(one)["psnr"]) - mixture(one["slimming"]["ends"], read(one)["macs"])
+
+    def perfect(one: dict[str, Any]) -> float:
+        way, macs = one["slimming"]["way"], read(one)["macs"]
+        return oracle(way, macs) - at_cost(way, macs)
 
     return [
         mean_of(results, lambda one: read(one)["macs"] / 1e3, ".1f"),
         mean_of(results, lambda one: read(one)["psnr"], form),
         mean_of(results, over_static, "+.3f"),
         mean_of(results, over_mixture, "+.3f"),
+        mean_of(results, perfect, "+.3f"),
     ]
 
 
-GATE_HEAD = ["K MACs/px", "camera, dB", "less the static sub-network, dB", "less a blind mixture, dB"]
+GATE_HEAD = [
+    "K MACs/px",
+    "camera, dB",
+    "less the static sub-network, dB",
+    "less a blind mixture, dB",
+    "a perfect gate less the static one, dB",
+]
 
 
 def gate_table(results: Results) -> list[str]:
@@ -196,34 +210,80 @@ def speed_table(every: dict[str, Results]) -> list[str]:
     """Smallest against largest, extracted, and the gate."""
     rows = []
     for backbone, results in every.items():
-        for told in list(results.values())[:1]:
-            if "speed" not in told:
-                continue
-            speed = told["speed"]
+        for speed in (told["speed"] for told in results.values() if "speed" in told):
             small, large, gate = speed["smallest"], speed["largest"], speed["gate"]
             faster, cheaper = large["seconds"] / small["seconds"], large["macs"] / small["macs"]
             middle = (small["seconds"] + large["seconds"]) / 2
             added = 100 * gate["macs"] / ((small["macs"] + large["macs"]) / 2)
             cells = [f"{small['seconds']:.3f}", f"{large['seconds']:.3f}", f"{faster:.1f}", f"{cheaper:.1f}"]
             cells += [f"{faster / cheaper:.2f}", f"{100 * gate['seconds'] / middle:.2f}", f"{added:.2f}"]
-            rows.append([f"{NAMES[backbone]}, {speed['threads']} thread(s)", *cells])
+            rows.append([f"{NAMES[backbone]}, {speed['cpu']}, {speed['threads']} thread(s)", *cells])
     head = ["512x512, extracted", "smallest, s", "largest, s", "faster", "fewer MACs", "faster / fewer MACs"]
     return table([*head, "gate, % of mean time", "gate, % of mean MACs"], rows) if rows else []
 
 
+@dataclass
+class Held:
+    """The results of a backbone, the settings of its runs, and the folder that holds their weights, if any does."""
+
+    results: Results
+    settings: dict[str, str]
+    out: Path | None
+
+
+def held_in(source: Path, backbone: str) -> Held | None:
+    """What a folder of runs, or the JSON of an earlier report, holds of a backbone."""
+    if source.is_file():
+        told = json.loads(source.read_text())
+        results = told["results"].get(backbone)
+        return Held(results, told["settings"][backbone], None) if results else None
+    found = {
+        file.stem.removeprefix("results-"): json.loads(file.read_text())
+        for file in sorted((source / backbone).glob("results-*.json"))
+    }
+    return Held(found, json.loads((source / "settings.json").read_text()), source) if found else None
+
+
+def gathered(sources: list[Path], backbone: str) -> Held | None:
+    """What the first source that has it holds of a backbone, and what later ones with the same settings add to that.
+
+    They add seeds, and to a seed the parts that it lacks.
+    """
+    first, *others = [held for source in sources if (held := held_in(source, backbone))] or [None]
+    for other in others:
+        if first is None or other is None or other.settings != first.settings:
+            continue
+        for seed, told in other.results.items():
+            mine = first.results.get(seed, {})
+            made = {**told.get(MADE, {}), **mine.get(MADE, {})}
+            first.results[seed] = {**told, **mine, **({MADE: made} if made else {})}
+        first.out = first.out or other.out
+    if first is not None:
+        first.results = dict(sorted(first.results.items(), key=lambda item: int(item[0])))
+    return first
+
+
+def made_lines(results: Results) -> list[str]:
+    """Where the networks of each part were trained."""
+    places: dict[str, list[str]] = {}
+    for seed, told in results.items():
+        for part, made in told.get(MADE, {}).items():
+            for words in made if part in told else []:
+                places.setdefault(words, []).append(f"{part} {seed}")
+    return [f"Trained on {words}: {', '.join(parts)} (part, seed)." for words, parts in places.items()]
+
+
 def report(folders: list[Path], noisy: dict[str, Any], pairs: list[Any], command: str, path: Path) -> None:
-    """Write ``path`` (Markdown), its numbers as JSON and its pictures; of each backbone what the first folder has."""
+    """Write ``path`` (Markdown), its numbers as JSON and its pictures; see `gathered` for which results."""
     here = environment(commit=current_commit())
     every: dict[str, Results] = {}
     settings: dict[str, dict[str, str]] = {}
     lines: list[str] = []
     for backbone in NAMES:
-        for out in folders:
-            found = sorted((out / backbone).glob("results-*.json"))
-            if found and backbone not in every:
-                every[backbone] = {file.stem.removeprefix("results-"): json.loads(file.read_text()) for file in found}
-                settings[backbone] = json.loads((out / "settings.json").read_text())
-                lines += backbone_part(out, backbone, every[backbone], settings[backbone], pairs, path)
+        held = gathered(folders, backbone)
+        if held is not None:
+            every[backbone], settings[backbone] = held.results, held.settings
+            lines += backbone_part(held, backbone, pairs, path)
     untouched = ", ".join(f"{name} {one['psnr']:.2f} dB" for name, one in noisy.items())
     head = ["# DDS-Net at our scale", ""]
     head += [
@@ -240,8 +300,7 @@ def report(folders: list[Path], noisy: dict[str, Any], pairs: list[Any], command
         "",
         f"`{command}`",
         "",
-        f"{here.cpu}, {here.threads} thread(s), torch {here.torch}, commit {here.commit}, {here.date}. "
-        f"Untouched pictures: {untouched}.",
+        f"Torch {here.torch}, page made at commit {here.commit}, {here.date}. Untouched pictures: {untouched}.",
         "",
         f'{RULE} A claim of ">=" holds where the mean is at least 0 and its interval above -{CLEAR} dB.',
         "",
@@ -270,11 +329,11 @@ def scale_words(results: Results, backbone: str, settings: dict[str, str]) -> st
     return words
 
 
-def backbone_part(
-    out: Path, backbone: str, results: Results, settings: dict[str, str], pairs: list[Any], path: Path
-) -> list[str]:
+def backbone_part(held: Held, backbone: str, pairs: list[Any], path: Path) -> list[str]:
     """The tables and verdicts of one backbone."""
-    lines = [f"## DDS-{NAMES[backbone]}, {len(results)} seed(s)", "", scale_words(results, backbone, settings), ""]
+    results = held.results
+    lines = [f"## DDS-{NAMES[backbone]}, {len(results)} seed(s)", "", scale_words(results, backbone, held.settings), ""]
+    lines += [*made_lines(results), ""]
     lines += ["| claim | verdict |", "|---|---|"]
     lines += [f"| {claim} | {verdict} |" for claim, verdict in verdicts(results) if verdict != "not measured"] + [""]
     has = {part for told in results.values() for part in told}
@@ -299,6 +358,6 @@ def backbone_part(
         plot_beta(results, picture)
         lines += ["### The threshold (Fig. 8)", "", *beta_table(results), f"![PSNR against beta]({picture.name})", ""]
     shown = path.with_name(f"{path.stem}-{backbone}-crops.png")
-    if crops(out, backbone, pairs, shown):
+    if (held.out is not None and crops(held.out, backbone, pairs, shown)) or shown.is_file():
         lines += ["Noisy, smallest sub-network, largest sub-network, clean:", "", f"![crops]({shown.name})", ""]
     return lines

@@ -10,6 +10,7 @@ import torch
 
 from grainwise.core.pictures import read_picture
 from grainwise.data.camera import Camera, photograph
+from grainwise.evaluation.environment import environment
 from grainwise.evaluation.measure import evaluate_pairs
 from grainwise.networks.gated import GatedNetwork
 from grainwise.networks.ratios import RatioNetwork
@@ -104,7 +105,8 @@ def speed_of(network: RatioNetwork) -> dict[str, Any]:
     """Seconds of the smallest and the largest sub-network on 512x512, and of a gate over both."""
     ends = (network.space.narrowest, network.space.widest)
     x = torch.rand(512, 512, 3).numpy()
-    told: dict[str, Any] = {"threads": torch.get_num_threads()}
+    here = environment()
+    told: dict[str, Any] = {"cpu": here.cpu, "threads": here.threads}
     for name, plan in zip(("smallest", "largest"), ends, strict=True):
         told[name] = {"macs": network.macs_per_pixel(plan), "seconds": seconds_of(Fixed(network, plan), x)}
     return {**told, "gate": gate_seconds(GatedNetwork(network, ends), x)}

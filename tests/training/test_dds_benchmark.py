@@ -61,9 +61,11 @@ def subject(shift: float = 0.0) -> dict[str, Any]:
     inets = {"20000.0": score(20e3, 30.4) | spent, "80000.0": score(80e3, 32.9) | spent}
     shared = {"20000.0": score(20e3, 30.1) | spent | {"steps": 400}}
     gates = {"gate": {"largest": 160e3, "20000.0": routed(20e3, 31.3), "80000.0": routed(75e3, 33.0)}}
+    for one in way:
+        one["camera"]["rows"] = [one["camera"]["psnr"] - 2, one["camera"]["psnr"] + 2]
     return {
         "distillation": ends,
-        "slimming": {"way": way, "random": drawn, "routes": []},
+        "slimming": {"way": way, "random": drawn, "routes": [], "ends": ends["IS"]},
         "inets": inets,
         "shared": shared,
         "gate": gates,
@@ -81,6 +83,16 @@ def test_the_static_sub_network_of_a_cost_lies_on_the_way_as_it_is(made: ModuleT
     ends = subject()["distillation"]["IS"]
     assert made.mixture(ends, 85e3) == pytest.approx(32)
     assert made.mixture(ends, 1.0) == pytest.approx(30)
+
+
+def test_a_perfect_gate_sends_each_picture_where_it_does_best(made: ModuleType) -> None:
+    rows = {10e3: [30.0, 30.0], 20e3: [30.1, 32.0], 40e3: [30.2, 32.1]}
+    way = [{"macs": macs, "camera": {"psnr": np.mean(psnr), "rows": psnr}} for macs, psnr in rows.items()]
+    assert made.oracle(way, 15e3) == pytest.approx(31.0)
+    assert made.oracle(way, 10e3) == pytest.approx(30.0)
+    assert made.oracle(way, 1e9) == pytest.approx(31.15)
+    with pytest.raises(KeyError):
+        made.oracle(way, 9e3)
 
 
 def test_each_claim_is_judged(made: ModuleType) -> None:
@@ -193,6 +205,30 @@ def test_a_report_shows_the_backbones_of_several_folders(made: ModuleType, tmp_p
     )
     assert "| IS, smallest | 10.0 | 30.00 |" in text
     assert "ID, smallest" not in text
+
+
+def test_a_report_goes_on_from_an_earlier_one(made: ModuleType, tmp_path: Path) -> None:
+    settings = {"steps": "2000", "inet_steps": "0", "limit": "24", "set": "[]"}
+    here = ["one core, commit a"]
+    earlier = tmp_path / "earlier.json"
+    old = {"0": {**subject(), "made": {"n": here}}, "1": {"n": subject()["n"], "slimming": {"way": "old"}}}
+    earlier.write_text(
+        json.dumps({"results": {"danet": old, "mprnet": old}, "settings": {"danet": settings, "mprnet": {}}})
+    )
+    place = tmp_path / "new" / "danet"
+    place.mkdir(parents=True)
+    (place / "results-1.json").write_text(json.dumps({"slimming": {"way": "new"}, "made": {"slimming": here}}))
+    (tmp_path / "new" / "settings.json").write_text(json.dumps(settings))
+    held = made.gathered([tmp_path / "new", earlier], "danet")
+    assert sorted(held.results) == ["0", "1"]
+    assert held.results["1"]["slimming"] == {"way": "new"}
+    assert held.results["1"]["n"] == subject()["n"]
+    assert held.out == tmp_path / "new"
+    assert made.made_lines(held.results) == ["Trained on one core, commit a: n 0, slimming 1 (part, seed)."]
+    assert made.gathered([tmp_path / "new", earlier], "mprnet").out is None
+    assert made.gathered([tmp_path / "new"], "mprnet") is None
+    (tmp_path / "new" / "settings.json").write_text(json.dumps(settings | {"steps": "1"}))
+    assert sorted(made.gathered([tmp_path / "new", earlier], "danet").results) == ["1"]
 
 
 def test_the_tables_show_the_numbers(made: ModuleType) -> None:
