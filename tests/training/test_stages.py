@@ -1,15 +1,19 @@
 """Stages of a recipe: chosen by name, each goes on where it was killed, and all end with the same files."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from tests.training.killing import assert_same_checkpoints, finish, kill, train_command
 
 from grainwise.core.errors import GrainwiseError, InputError, TrainingError, UnknownNameError
-from grainwise.networks.checkpoint import load_gated
+from grainwise.core.pictures import Picture, read_picture, write_picture
+from grainwise.networks.checkpoint import load_gated, load_weights
 from grainwise.training.dds_stages import GATED, POOL
 from grainwise.training.recipes import corpora, get_recipe, network_of
 from grainwise.training.slimming import ROUTES, STATE
@@ -172,3 +176,24 @@ def test_settings_of_stages_are_changed_by_name() -> None:
             get_recipe(RECIPE, [wrong])
     with pytest.raises(InputError, match="whole number"):
         get_recipe(RECIPE, ["stages.slim.crops=many"])
+
+
+def test_the_recipes_on_sidd_learn_from_its_pairs(pictures: Path, tmp_path: Path) -> None:
+    names = ("0001_001_S6_00100_00060_3200_L", "0052_002_GP_01600_01000_5500_N", "0053_003_IP_00800_01000_3200_H")
+    for index, name in enumerate(names):
+        clean = read_picture(pictures / f"{index}.png").pixels
+        noisy = (clean + np.random.default_rng(index).normal(0, 9, clean.shape)).clip(0, 255).astype(np.uint8)
+        for what, pixels in (("NOISY", noisy), ("GT", clean)):
+            write_picture(tmp_path / "Data" / name / f"{name[:4]}_{what}_SRGB_010.PNG", pixels, Picture(pixels))
+    recipe = get_recipe("dds-vdnet-sidd", settings(tmp_path / "Data"))
+    told: list[Told] = []
+    run = replace(
+        make_run(pictures, tmp_path, told), recipe=recipe, make_corpora=partial(corpora, recipe, tmp_path / "c")
+    )
+    assert [len(part) for part in run.corpora] == [2, 1]
+    assert {entry.name for entry in run.corpora[1].entries} == {"scene 001"}
+    run_stages(run.recipe.stages, run, resume=False)
+    card = load_weights(run.out / "supernet" / "weights.safetensors").card
+    assert "real" in next(iter(card.plans[0].psnr))
+    assert card.licence.startswith("as the pictures")
+    assert load_gated(run.out / "gate" / "14k" / GATED).gated.routes
