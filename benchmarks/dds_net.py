@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from dds_net_budgets import passes_of, ratio_for, shared_steps
+from dds_net_claims import OURS
 from dds_net_report import MADE, report
 from dds_net_scores import SIDE, Fixed, Pairs, Routed, Scores, cut, photographed, scored, speed_of
 
@@ -65,6 +66,7 @@ GATES: dict[str, dict[str, Any]] = {
     "no gate loss": {"label_weight": 0.0},
     "no budget loss": {"weight": 0.0},
     "extreme labels": {"labels": "extremes"},
+    OURS: {"labels": "gains", "weight": 0.0},
 }
 BETAS = (0.0, 0.05, 0.1, 0.4, 0.8)
 """Beside the recipe's own."""

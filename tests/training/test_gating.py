@@ -23,6 +23,7 @@ from grainwise.training.gating import (
     cheapest_labels,
     complexity_loss,
     extreme_labels,
+    gain_loss,
     gate_loop,
     score,
     train_gate,
@@ -98,6 +99,52 @@ def test_the_method_is_its_definition(labels: str, attention: bool) -> None:
     losses["loss"].backward()
     assert made.gate.outer.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in made.network.parameters())
+
+
+def test_gains_are_learned_in_db() -> None:
+    logits, psnr = torch.randn(4, 3), 30 + torch.randn(4, 3)
+    expected = ((logits - logits.mean(1, keepdim=True) - psnr + psnr.mean(1, keepdim=True)) ** 2).mean()
+    torch.testing.assert_close(gain_loss(logits, psnr), expected)
+    assert gain_loss(psnr - 7, psnr) < 1e-8
+    made, batch = gated(), some_batch()
+    losses = GateMethod(made, GateSettings(budget=12_000, labels="gains", weight=0, label_weight=2))(batch, 0)
+    answers = answers_of(made, batch)
+    torch.testing.assert_close(losses["gate"], gain_loss(made.train().gate(answers.reading), answers.psnr))
+    torch.testing.assert_close(losses["loss"], 2 * losses["gate"])
+    assert "complexity" not in losses
+    losses["loss"].backward()
+    assert made.gate.outer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_gate_of_gains_spends_the_budget_where_it_gains_most(seen: bool) -> None:
+    """Where the gate can tell which pictures gain, these take the wide route; where it cannot, all take the best for all."""
+    made = gated()
+    method = GateMethod(made, GateSettings(budget=15_000, labels="gains", weight=0))
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+
+    def known(batch: Batch) -> tuple[Answers, torch.Tensor]:
+        bright = batch.clean.mean((1, 2, 3)) > 0.3
+        hard = bright if seen else torch.rand(len(bright)) > 0.5
+        answers = told(made, batch, hard)
+        answers.psnr[:, 1] += 2.8 if not seen else 0.5
+        return answers, hard
+
+    for step in range(150):
+        optimizer.zero_grad()
+        method(known(some_batch(32, step))[0], step)["loss"].backward()
+        optimizer.step()
+    batch = some_batch(64, 1000)
+    budget = float(made.costs(24 * 24)[1]) if not seen else float(made.costs(24 * 24)[[0, 2]].mean())
+    calibrate(made.eval(), [batch], budget)
+    with torch.no_grad():
+        routes = made.restore(batch.noisy).routes
+    if seen:
+        hard = known(batch)[1]
+        assert (routes[hard] == 2).float().mean() > 0.8
+        assert (routes[~hard] != 2).float().mean() > 0.8
+    else:
+        assert (routes == 1).float().mean() > 0.9
 
 
 def told(made: GatedNetwork, batch: Batch, hard: torch.Tensor) -> Answers:
@@ -263,6 +310,8 @@ def test_budgets_that_cannot_be_met_are_refused(tmp_path: Path, data: NoisyCrops
         {"budget": 1, "weight": -1},
         {"budget": 1, "label_weight": -1},
         {"budget": 1, "labels": "hard"},
+        {"budget": 1, "labels": "gains"},
+        {"budget": 1, "labels": "gains", "weight": 0, "label_weight": 0},
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:

@@ -239,8 +239,9 @@ class GateStage:
             for plan in gated.routes
         )
         shares = ", ".join(f"{share:.3f}" for share in found.shares)
+        learned = "learned gains in dB" if self.labels == "gains" else f"{self.labels} labels, beta {self.beta:g} dB"
         notes = (
-            f"{self.labels} labels, beta {self.beta:g} dB; calibrated on {self.calibration} held-out crops to "
+            f"{learned}; calibrated on {self.calibration} held-out crops to "
             f"{found.macs_per_pixel:.0f} MACs/px, gate included, at {psnr:.3f} dB; shares of the routes {shares}"
         )
         return replace(before, recipe=f"{run.command} --stages all", commit=run.commit, plans=plans, notes=notes)

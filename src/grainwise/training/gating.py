@@ -4,6 +4,11 @@ A label says for each training picture which route it needs, from the PSNR that 
 learns the labels by cross-entropy, and a second loss pulls the mean cost of a batch to the budget (eq. 13 to 15). That pull is
 soft; calibration afterwards shifts the logits by one number times the cost, so that the mean cost of held-out pictures meets
 the budget.
+
+Beyond the paper a gate can learn how many dB each route gains, and no label. The number of the calibration is then a price of
+multiply-adds, and each picture takes the route whose gain less its price is greatest: the best that can be done with what the
+gate sees, where a label forgets by how much a route is better. Where nothing can be seen, all pictures take the best route for
+the budget, as a static sub-network does.
 """
 
 import math
@@ -24,7 +29,7 @@ from grainwise.primitives.gate import choose_route, expected_cost
 from grainwise.training.answers import Answers, answers_of, picture_psnr
 from grainwise.training.loop import LoopConfig, Report, Source, train
 
-Labels = Literal["extremes", "cheapest_within_beta"]
+Labels = Literal["extremes", "cheapest_within_beta", "gains"]
 
 LEAST_SHARE = 0.01
 """A class of labels under this share makes a gate that ignores it."""
@@ -44,7 +49,9 @@ class GateSettings:
         budget: C, mean multiply-adds per pixel, gate included.
         labels: "extremes": the first or the last route, by eq. 12; no label ever names a route between.
             "cheapest_within_beta": the cheapest route that loses at most ``beta`` against the last one.
-        beta: PSNR in dB that makes a picture hard.
+            "gains": none; the logits learn the PSNR of each route in dB, less the mean of all (see the module). There is no
+            complexity loss, so ``weight`` must be 0, and the gate is the same for every budget until it is calibrated.
+        beta: PSNR in dB that makes a picture hard, for the labels that ask for it.
         weight: of the complexity loss.
         label_weight: of the gate loss; 0 is the paper's ablation without it (table V), which leaves the budget alone.
         per_picture: square the distance to the budget of every picture, not that of the batch's mean. It pulls every picture to
@@ -62,12 +69,18 @@ class GateSettings:
         """Refuse what cannot be trained for.
 
         Raises:
-            InputError: a budget that is not positive, unknown labels, or a negative beta or weight.
+            InputError: a budget that is not positive, unknown labels, a negative beta or weight, or gains with a complexity
+                loss or without a gate loss.
         """
         if not self.budget > 0 or min(self.beta, self.weight, self.label_weight) < 0:
             raise InputError(f"budget is above 0, beta and the weights are at least 0, got {self}")
         if self.labels not in get_args(Labels):
             raise InputError(f"labels is one of {', '.join(get_args(Labels))}, got {self.labels!r}")
+        if self.labels == "gains" and (self.weight or not self.label_weight):
+            raise InputError(
+                "logits that learn gains in dB are no shares whose expected cost could be pulled to a budget: set weight=0, "
+                f"and label_weight above 0, got {self.weight:g} and {self.label_weight:g}"
+            )
 
 
 def gate_loop(*, epochs: int = 30, epoch: int = 1000, seed: int = 0) -> LoopConfig:
@@ -106,6 +119,11 @@ def cheapest_labels(psnr: Tensor, beta: float) -> Tensor:
     return enough.int().argmax(1)
 
 
+def gain_loss(logits: Tensor, psnr: Tensor) -> Tensor:
+    """Mean squared error of ``logits`` [B, E] to ``psnr`` [B, E], dB, both less their mean over the routes."""
+    return F.mse_loss(logits - logits.mean(1, keepdim=True), psnr - psnr.mean(1, keepdim=True))
+
+
 def complexity_loss(logits: Tensor, costs: Tensor, budget: float, scale: float, *, per_picture: bool = False) -> Tensor:
     """Eq. 14: ((mean of the expected costs - budget) / scale)^2, or the mean of the squares of every picture.
 
@@ -141,17 +159,24 @@ class GateMethod(nn.Module):
         self._warned = False
 
     def forward(self, batch: Batch | Answers, step: int) -> dict[str, Tensor]:
-        """``loss`` is ``gate`` + weight * ``complexity``; ``cost`` is the batch's mean expected cost, for the log."""
+        """``loss`` is ``gate`` + weight * ``complexity``; ``cost`` is the batch's mean expected cost, for the log.
+
+        Of gains there is no ``complexity``, and ``cost`` is that of the routes that gain most.
+        """
         gated = self._gated[0]
         if isinstance(batch, Batch):
             ends = self.settings.labels == "extremes"
             gated.to(batch.noisy.device)
             batch = answers_of(gated, batch, ends_only=ends)
-        labels = self.labels(batch.psnr)
-        self._count(labels)
+        settings = self.settings
         logits = gated.train().gate(batch.reading)
         costs = gated.costs(batch.pixels).to(logits.device)
-        settings = self.settings
+        if settings.labels == "gains":
+            losses = {"gate": gain_loss(logits, batch.psnr)}
+            cost = costs[logits.argmax(1)].mean()
+            return {"loss": settings.label_weight * losses["gate"], **losses, "cost": cost}
+        labels = self.labels(batch.psnr)
+        self._count(labels)
         losses = {
             "gate": F.cross_entropy(logits, labels),
             "complexity": complexity_loss(logits, costs, settings.budget, self.scale, per_picture=settings.per_picture),
