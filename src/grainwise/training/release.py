@@ -80,6 +80,7 @@ def release(
     *,
     command: str,
     commit: str,
+    device: torch.device,
     most: int = MOST_MEASURED,
 ) -> Card:
     """Load the averaged weights into ``network``, measure its plans, fit its predictor, and write the weights file.
@@ -93,6 +94,7 @@ def release(
         path: of the weights file.
         command: the command line that made the run.
         commit: the commit that the run was started from.
+        device: on which it ran.
         most: see `recommended_plans`.
     """
     network.load_state_dict(result.weights)
@@ -105,8 +107,8 @@ def release(
         commit=commit,
         steps=result.steps,
         seconds=round(result.seconds, 1),
-        device=torch.cuda.get_device_name()
-        if torch.cuda.is_available()
+        device=torch.cuda.get_device_name(device)
+        if device.type == "cuda"
         else f"{_cpu_name()}, {torch.get_num_threads()} threads",
         plans=recommended_plans(network, held_out, most),
     )

@@ -230,6 +230,7 @@ class Training:
                 path,
                 command=run.command,
                 commit=run.commit,
+                device=run.device,
                 most=self.measured,
             )
 
