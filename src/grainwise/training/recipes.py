@@ -69,10 +69,10 @@ def default_tuned() -> Recipe:
 
 
 def default_camera() -> Recipe:
-    """The third part of the weights that ship, from those of `default-tuned` (``init``): two crops in five as of a camera.
+    """An experiment, and not in the weights that ship (decision 13): from those (``init``), two crops in five as of a camera.
 
-    These are told more than their noise's deviation, as the level that is read of photographs is (decision 13), and at
-    times more than that, as where texture is taken for noise: so that a wrong level costs less.
+    These are told more than their noise's deviation, as the level that is read of photographs is (decision 10), and at times more
+    than that, as where texture is taken for noise.
     """
     base = default_tuned()
     camera = CameraCropSettings(camera=CAMERA, asked=(1.0, 2.2), error=2 / 255)
