@@ -71,8 +71,8 @@ def default_tuned() -> Recipe:
 def default_camera() -> Recipe:
     """An experiment, and not in the weights that ship (decision 13): from those (``init``), two crops in five as of a camera.
 
-    These are told more than their noise's deviation, as the level that is read of photographs is (decision 10), and at times more
-    than that, as where texture is taken for noise.
+    They are told more than their noise's deviation, as the level that is read of photographs is (decision 10), and at times
+    more than that, as where texture is taken for noise.
     """
     base = default_tuned()
     camera = CameraCropSettings(camera=CAMERA, asked=(1.0, 2.2), error=2 / 255)
