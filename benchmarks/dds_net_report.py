@@ -180,7 +180,7 @@ GATE_HEAD = [
 def gate_table(results: Results) -> list[str]:
     """Table V: each gate against the static sub-network and the blind mixture of its cost."""
     rows = []
-    titles = next((list(told["gate"]) for told in results.values() if "gate" in told), [])
+    titles = list(dict.fromkeys(title for told in results.values() for title in told.get("gate", {})))
     for budget in budgets_of(results, "gate"):
         for title in titles:
 

@@ -249,7 +249,10 @@ def test_the_tables_show_the_numbers(made: ModuleType) -> None:
     ends = made.ends_table(results, "vdnet", "distillation", made.ARMS)
     assert "| ID, smallest | 10.0 | 29.80 | 0.9000 | 36.00 | 38.73 |" in ends
     assert made.slimming_table(results)[-2].endswith("| +0.200 | 50 |")
-    assert made.gate_table(results)[2].startswith("| 20K, gate | 20.0 | 31.30 | +0.300 |")
+    del results["0"]["gate"]["gains in dB (ours)"]
+    gates = made.gate_table(results)
+    assert gates[2].startswith("| 20K, gate | 20.0 | 31.30 | +0.300 |")
+    assert gates[3].startswith("| 20K, gains in dB (ours) | 20.0 | 31.20 | +0.200 |")
     assert made.beta_table(results)[2].startswith("| 0.2 | 80.0 | 33.100 | +0.100 |")
     sub = made.ends_table(results, "vdnet", "n", ("n=3", "n=4", "n=5"))
     assert "| n=4, largest | 160.0 | 34.00 | 0.9000 | 36.00 | 39.34 |" in sub
