@@ -248,3 +248,46 @@ def test_what_cannot_be_printed_is_not_blamed_on_a_picture() -> None:
     assert ran.returncode == 2
     assert "cannot print or write: No space left on device" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_pictures_of_other_kinds_in_a_folder_are_told(run: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "deeper").mkdir(exist_ok=True)
+    for name in ("a.heic", "deeper/b.HEIC", "c.dng", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    ran = run("denoise", folder, "-o", tmp_path / "o", "--budget", "fast")
+    assert ran.code == 0
+    assert "left out, for it cannot read them: 1 .dng, 2 .heic" in ran.err
+    assert "left out" not in run("denoise", folder / "a.png", "-o", tmp_path / "o.png", "--budget", "fast").err
+
+
+def test_an_output_that_cannot_be_looked_at_is_one_failure_of_several(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.exists
+
+    def closed(path: Path) -> bool:
+        if path.parent.name == "o":
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path)
+
+    monkeypatch.setattr(Path, "exists", closed)
+    ran = run("denoise", folder, "-o", tmp_path / "o", "--budget", "fast", "--skip-existing", "--json")
+    assert [json.loads(line)["skipped"] for line in ran.out.splitlines()] == [False] * 3
+
+
+def test_nothing_goes_to_standard_output_or_comes_from_nowhere(run: Run, folder: Path) -> None:
+    ran = run("denoise", folder / "a.png", "-o", "-")
+    assert ran.code == 2
+    assert "not to standard output" in ran.err
+    ran = run("evaluate", "--data", "", "--noise", "gaussian:25")
+    assert ran.code == 2
+    assert "got an empty text" in ran.err
+
+
+def test_pairs_that_differ_are_refused_as_pairs(run: Run, tmp_path: Path) -> None:
+    for ending, side in (("_real", 40), ("_mean", 32)):
+        pixels = noisy_pixels(side, 40)
+        write_picture(tmp_path / f"a{ending}.png", pixels, Picture(pixels))
+    ran = run("evaluate", "--data", f"pairs:{tmp_path}", "--budget", "fast")
+    assert ran.code == 2
+    assert "a is a pair and its pictures differ: [40, 40, 3] and [32, 40, 3]" in ran.err

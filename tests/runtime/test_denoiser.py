@@ -197,6 +197,13 @@ def test_wrong_budgets_are_refused(budget: str | float) -> None:
         parse_budget(budget)
 
 
+def test_pictures_of_the_other_byte_order_come_back_in_it(denoiser: grainwise.Denoiser) -> None:
+    values = np.rint(noisy(25 / 255).clip(0, 1) * 65535).astype(np.uint16)
+    out = denoiser(values.astype(">u2"), "fast", sigma=25 / 255)
+    assert out.dtype == np.dtype(">u2")
+    assert np.array_equal(out.astype(np.uint16), denoiser(values, "fast", sigma=25 / 255))
+
+
 def test_names_that_no_plan_has_are_answered_by_cost(denoiser: grainwise.Denoiser) -> None:
     weights = denoiser.weights
     plans = sorted(weights.card.plans, key=lambda plan: plan.macs_per_pixel)

@@ -115,7 +115,16 @@ def test_fp16_without_a_gpu_is_refused(data: NoisyCrops, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch": 0}, {"crops": ()}, {"crops": ((5, 64),)}, {"ema": 1.0}, {"clip": 0.0}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"batch": 0},
+        {"crops": ()},
+        {"crops": ((0, 0),)},
+        {"crops": ((5, 64),)},
+        {"ema": 1.0},
+        {"clip": 0.0},
+    ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):

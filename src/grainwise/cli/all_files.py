@@ -1,6 +1,7 @@
 """All pictures of a command: one line each, whatever becomes of it; a progress bar where there is a terminal."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -17,7 +18,7 @@ from grainwise.cli.beside import Beside, core_to_spare
 from grainwise.cli.common import Common
 from grainwise.cli.early import Reading
 from grainwise.cli.one_file import FileRestorer, Settings
-from grainwise.cli.paths import Job, check_route_map, named, plan_jobs
+from grainwise.cli.paths import Job, check_route_map, left_out, named, plan_jobs
 from grainwise.cli.tasks import FileTask
 from grainwise.core.errors import GrainwiseError, InputError
 from grainwise.runtime.calibration import command_for
@@ -44,6 +45,8 @@ def restore_files(load: Callable[[Common], Kind], task: Callable[[Kind], FileTas
         GrainwiseError: nothing can be done as asked.
     """
     jobs = plan_jobs(common.inputs, common.out)
+    if others := left_out(common.inputs):
+        typer.echo(f"grainwise: left out, for it cannot read them: {others}", err=True)
     if not 1 <= common.quality <= 100:
         raise InputError(f"--quality lies in 1 to 100, got {common.quality}")
     if common.route_map is not None:
@@ -97,7 +100,7 @@ def restore_all(
         def one(job: Job) -> Finish:
             way = restorer.way(job)
             remaining, after = Remaining(way.seconds), following.get(job)
-            if after is not None and skip_existing and after.target.exists():
+            if after is not None and skip_existing and os.path.exists(after.target):
                 after = None
             text = f"{job.source.name}, about {way.forecast.memory / 2**20:.0f} MB"
             bar.update(within, description=text, completed=0.0, remaining=way.seconds)
@@ -163,7 +166,7 @@ def _each(
     writing: Callable[[], None] | None = None
     try:
         for job in jobs:
-            skipped = skip_existing and job.target.exists()
+            skipped = skip_existing and os.path.exists(job.target)  # Path.exists raises where a folder is closed to us
             finish = _nothing if skipped else _begun(one, job)
             told, writing = writing, None
             if told is not None:

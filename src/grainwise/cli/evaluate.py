@@ -50,9 +50,12 @@ def evaluate(
     """Measure a model on pictures: PSNR, SSIM, seconds. Real noise is always restored blind."""
     from grainwise.cli.real_sets import RealSet, pairs_of, real_set
     from grainwise.cli.restorers import Tally, find_denoiser, pictures_in
+    from grainwise.core.errors import InputError
     from grainwise.evaluation import measure
     from grainwise.evaluation.protocol import get_protocol, parse_noise
 
+    if not data:
+        raise InputError("--data is a folder of pictures, or SET:FOLDER; got an empty text")
     chosen = get_protocol(protocol)
     real = real_set(data)
     if real is None and noise == "real":

@@ -2,12 +2,19 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from grainwise.core.errors import GrainwiseError, InputError
 from grainwise.core.pictures import SUFFIXES, picture_paths, target_format
+
+OTHERS = frozenset((
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".pgm", ".ppm", ".psd",
+    ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw",
+))  # fmt: skip
+"""Suffixes of pictures that we cannot read, raw ones too: what a person would look for in the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +63,28 @@ def sources_of(inputs: Sequence[str], leave_out: Path | None = None) -> list[tup
     return list(dict.fromkeys(found))
 
 
+def left_out(inputs: Sequence[str]) -> str:
+    """How many pictures of other kinds the folders among ``inputs`` hold, in words; empty where there are none."""
+    kinds = Counter(
+        path.suffix.lower()
+        for folder in map(Path, inputs)
+        if folder.is_dir()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in OTHERS and path.is_file()
+    )
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+
+
 def plan_jobs(inputs: Sequence[str], out: Path) -> list[Job]:
     """Where each picture goes: ``out`` itself for one file, unless it is a folder; below ``out`` for several.
 
     Raises:
         InputError: two pictures would be written to one file, or one over a picture that is read.
     """
+    if str(out) == "-":
+        raise InputError(
+            "pictures are written to files, not to standard output: name one with -o; ./- is a file named -"
+        )
     sources = sources_of(inputs, leave_out=out)
     single = len(sources) == 1 and not Path(inputs[0]).is_dir()
     into_folder = out.is_dir() or not single or out.suffix.lower() not in SUFFIXES

@@ -46,7 +46,7 @@ def pairs_of(chosen: RealSet, limit: int | None) -> "Iterator[Pair]":
     """The pairs of a set with references, the first ``limit`` of them, read one at a time.
 
     Raises:
-        InputError: the limit is below 1, or the folder does not hold the set.
+        InputError: the limit is below 1, the folder does not hold the set, or the pictures of a pair differ in size.
         PictureError: a file cannot be read.
     """
     from grainwise.data.pairs import real_pairs
@@ -55,10 +55,20 @@ def pairs_of(chosen: RealSet, limit: int | None) -> "Iterator[Pair]":
     if limit is not None and limit < 1:
         raise InputError(f"--limit is at least 1, got {limit}")
     if chosen.name == "pairs":
-        return islice(real_pairs(chosen.folder), limit)
+        return map(_alike, islice(real_pairs(chosen.folder), limit))
     if chosen.name == "sidd-medium":
-        return (pair.read() for pair in medium_pairs(chosen.folder)[:limit])
+        return (_alike(pair.read()) for pair in medium_pairs(chosen.folder)[:limit])
     return islice(validation_blocks(chosen.folder).pairs(), limit)
+
+
+def _alike(pair: "Pair") -> "Pair":
+    """A pair whose two pictures have one size and as many channels."""
+    name, noisy, clean = pair
+    if noisy.shape != clean.shape:
+        raise InputError(
+            f"{name} is a pair and its pictures differ: {list(noisy.shape)} and {list(clean.shape)} (rows, columns, channels)"
+        )
+    return pair
 
 
 @dataclass(frozen=True, slots=True)

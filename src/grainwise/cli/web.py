@@ -26,6 +26,7 @@ def web(
     import webbrowser
 
     from grainwise.cli.restorers import restorer_for
+    from grainwise.core.errors import InputError
     from grainwise.networks.checkpoint import SHIPPED
     from grainwise.web.server import PageServer, serve
 
@@ -37,7 +38,9 @@ def web(
             [*given, *(each for each in shipped if each.task not in taken)], port=port, max_upload=max_upload
         )
     except OSError as error:
-        raise OSError(f"cannot listen on port {port}: {(error.strerror or str(error)).lower()}; try --port 0") from None
+        raise InputError(
+            f"cannot listen on port {port}: {(error.strerror or str(error)).lower()}; try --port 0"
+        ) from None
 
     def ready(url: str) -> None:
         typer.echo(f"{url}  (Ctrl-C ends it)")

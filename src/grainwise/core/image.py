@@ -40,6 +40,8 @@ def as_hwc(image: "npt.NDArray[Any] | Tensor") -> npt.NDArray[Any]:
             f"a picture is {shape} with C = 1 or 3 and at least one pixel, got {list(image.shape)}; "
             "split off an alpha channel before the call"
         )
+    if not pixels.dtype.isnative:
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= -8 and high <= 9):

@@ -68,9 +68,10 @@ class Corpus:
         names = sorted({entry.name for entry in self.entries})
         held = set(names[::every])
         if len(held) == len(names):
+            remedy = "give pictures of more scenes" if len(names) == 1 else "give a greater hold_out"
             raise InputError(
-                f"every {every}. of {len(names)} pictures or scenes is to be held out, and then none is left to train on; "
-                "give more pictures, or a greater hold_out"
+                f"one of every {every} pictures or scenes is to be held out, and of {len(names)} none is left to train on; "
+                f"{remedy}"
             )
         rest = tuple(entry for entry in self.entries if entry.name not in held)
         return replace(self, entries=rest), replace(self, entries=tuple(e for e in self.entries if e.name in held))

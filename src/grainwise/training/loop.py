@@ -96,6 +96,8 @@ class LoopConfig:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if not self.crops or self.crops[0][0] != 0 or list(self.crops) != sorted(self.crops):
             raise InputError(f"crops are (first step, size) in order, the first from step 0, got {self.crops}")
+        if min(size for _, size in self.crops) < 1:
+            raise InputError(f"crops are at least 1 pixel a side, got {self.crops}")
         if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.clip <= 0:
             raise InputError("ema lies in [0, 1), learning_rate and clip are positive")
         if self.period < 0 or list(self.milestones) != sorted(set(self.milestones)) or not 0 < self.factor <= 1:
