@@ -113,7 +113,7 @@ def corpus_of(
         cache: the folder that keeps corpora, one sub-folder for each set of files and reductions.
         reductions: 1 for the picture as it is, 2 for 2x2 means, and so on.
         smallest: pictures with a side under this many pixels are left out, at each reduction.
-        paired: the folders hold pairs of a noisy and a clean picture, see `grainwise.data.pairs.pair_files`.
+        paired: the folders hold pairs of a noisy and a clean picture, see `grainwise.data.sidd.training_pairs`.
         progress: called with (pictures done, all pictures).
 
     Raises:
