@@ -9,6 +9,7 @@ import torch
 from grainwise.core.errors import InputError
 from grainwise.core.pictures import Picture, write_picture
 from grainwise.data.corpus import Corpus, corpus_of
+from grainwise.data.crops import NoisyCropSettings
 from grainwise.data.pair_crops import PairCropSettings
 
 
@@ -50,8 +51,6 @@ def test_texture_is_that_of_the_clean_picture(corpus: Corpus, folder: Path, tmp_
     settings = PairCropSettings(texture=1.0)
     drawn = settings.build(corpus)
     drawn.batch(32, 1, (0,))
-    from grainwise.data.crops import NoisyCropSettings
-
     other = NoisyCropSettings(shares=(1.0,), texture=1.0).build(alone)
     other.batch(32, 1, (0,))
     np.testing.assert_array_equal(drawn._samplers[32].cumulative, other._samplers[32].cumulative)

@@ -70,7 +70,7 @@ def left_out(inputs: Sequence[str]) -> str:
         for folder in map(Path, inputs)
         if folder.is_dir()
         for path in folder.rglob("*")
-        if path.suffix.lower() in OTHERS and path.is_file()
+        if path.suffix.lower() in OTHERS and os.path.isfile(path)
     )
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
